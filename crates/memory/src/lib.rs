@@ -1,0 +1,18 @@
+//! Bytes by address: a live process or a core file behind one trait.
+//!
+//! This is the only crate that touches another process or a file format. It knows no allocator and
+//! no Python. What it hands up is a [`Target`]: a [`Memory`] to read, and beside it the mappings
+//! with their residency, the threads, and the ELF images with their symbols.
+
+mod fault;
+mod image;
+mod mapping;
+mod reader;
+pub mod synthetic;
+mod target;
+
+pub use fault::{Fault, Why};
+pub use image::{Image, Segment, Symbol};
+pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
+pub use reader::Reader;
+pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread};

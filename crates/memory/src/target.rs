@@ -1,0 +1,109 @@
+use crate::{Fault, Image, Mapping, Reader};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The bytes of one address space, wherever they come from.
+///
+/// Untouched anonymous memory reads as the zeroes it is by definition; everything else that is not
+/// there is a [`Fault`].
+pub trait Memory: Send + Sync {
+    /// The longest stretch of bytes around `addr` that is held contiguously: its first address and
+    /// the bytes. `None` when the bytes are not held here (a streamed source): use [`read`](Self::read).
+    fn extent(&self, addr: u64) -> Option<(u64, &[u8])>;
+
+    /// Fills `buf` from `addr`, all of it or a fault that names the first address that failed.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    Process,
+    Core,
+    Snapshot,
+}
+
+/// How the bytes were got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// All threads stopped, private memory copied, resumed.
+    Stop,
+    /// Copied while it ran: not consistent.
+    None,
+    /// Read from a file.
+    File,
+}
+
+/// What the capture cost and how far it can be trusted.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    pub method: Method,
+    /// How long the target was stopped. Zero for files and for [`Method::None`].
+    pub pause: Duration,
+    pub consistent: bool,
+    /// When the picture was taken; for a core its file's modification time.
+    pub time: SystemTime,
+}
+
+/// A thread at the time of the capture.
+#[derive(Debug, Clone, Default)]
+pub struct Thread {
+    pub tid: i32,
+    pub name: Vec<u8>,
+    /// Stack pointer, 0 when unknown.
+    pub sp: u64,
+    /// Instruction pointer, 0 when unknown.
+    pub ip: u64,
+    /// Thread pointer: `fs` base on x86-64, `tpidr_el0` on aarch64; 0 when unknown.
+    pub tls: u64,
+    /// General registers in the order of the kernel's `user_regs_struct`; empty when unknown.
+    pub regs: Vec<u64>,
+}
+
+/// What the system says of the process. Bytes, not pages; absent facts are `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    pub pid: i32,
+    pub ppid: Option<i32>,
+    /// Path of the executable as the kernel names it, without " (deleted)".
+    pub exe: Vec<u8>,
+    pub cmdline: Vec<Vec<u8>>,
+    pub rss: Option<u64>,
+    pub pss: Option<u64>,
+    pub uss: Option<u64>,
+    pub swap: Option<u64>,
+    pub peak_rss: Option<u64>,
+}
+
+/// One opened target: what every layer above works on.
+pub struct Target {
+    pub kind: TargetKind,
+    pub memory: Arc<dyn Memory>,
+    /// In address order, not overlapping.
+    pub mappings: Vec<Mapping>,
+    /// Every ELF file that is mapped, in address order of their first mapping.
+    pub images: Vec<Image>,
+    pub threads: Vec<Thread>,
+    pub process: Process,
+    pub capture: Capture,
+    pub page_size: u64,
+    /// What could not be read or decided on the way here, and what it cost: for the user.
+    pub notes: Vec<String>,
+}
+
+impl Target {
+    /// A cursor for reading; cheap, make one per thread or pass.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&*self.memory)
+    }
+
+    /// The mapping that contains `addr`.
+    pub fn mapping(&self, addr: u64) -> Option<&Mapping> {
+        let i = self.mappings.partition_point(|m| m.end <= addr);
+        self.mappings.get(i).filter(|m| m.start <= addr)
+    }
+
+    /// The image one of whose segments contains `addr`.
+    pub fn image(&self, addr: u64) -> Option<&Image> {
+        self.images.iter().find(|i| i.contains(addr))
+    }
+}
