@@ -131,24 +131,85 @@ macro_rules! layouts {
 
 layouts! {
     need {
-        object: ObjectLayout = "PyObject" { ob_type; ob_refcnt }
+        object: ObjectLayout = "PyObject" { ob_type, ob_refcnt; ob_overflow }
         gc_head: GcHeadLayout = "PyGC_Head" {; gc_next = "_gc_next", gc_prev = "_gc_prev" }
         list: ListLayout = "PyListObject" { ob_item, allocated }
         tuple: TupleLayout = "PyTupleObject" { ob_item; ob_hash }
         dict: DictLayout = "PyDictObject" {; ma_used, ma_keys, ma_values, ma_mask, ma_table, ma_smalltable }
         set: SetLayout = "PySetObject" { fill, used, mask, table, smalltable }
+        long: LongLayout = "PyLongObject" {; ob_digit, long_value }
         type_object: TypeLayout = "PyTypeObject" {
-            tp_name, tp_basicsize, tp_itemsize, tp_flags, tp_weaklistoffset, tp_base, tp_dict,
+            tp_name, tp_basicsize, tp_itemsize, tp_flags, tp_weaklistoffset, tp_members, tp_base, tp_dict,
             tp_dictoffset, tp_bases, tp_mro, tp_subclasses;
+            tp_doc, tp_methods, tp_getset
         }
         heap_type: HeapTypeLayout = "PyHeapTypeObject" {
             ht_name, ht_slots; ht_qualname, ht_cached_keys, ht_module, ht_tpname = "_ht_tpname"
         }
+        bytearray: ByteArrayLayout = "PyByteArrayObject" { ob_alloc, ob_bytes; ob_start, ob_bytes_object }
+        unicode: UnicodeLayout = "PyUnicodeObject" {; data, length, str, hash, defenc }
     }
     may {
+        ascii: AsciiLayout = "PyASCIIObject" { length, hash, state; wstr }
+        compact: CompactLayout = "PyCompactUnicodeObject" { utf8_length, utf8; wstr_length }
+        bytes: BytesLayout = "PyBytesObject" { ob_sval }
+        old_str: OldStrLayout = "PyStringObject" { ob_sval }
         dict_keys: DictKeysLayout = "PyDictKeysObject" {
             dk_refcnt, dk_usable, dk_nentries, dk_indices;
             dk_size, dk_log2_size, dk_log2_index_bytes, dk_kind
         }
+        dict_values: DictValuesLayout = "PyDictValues" { values; capacity, size_byte = "size", embedded, valid }
+        odict: OrderedDictLayout = "PyODictObject" {
+            od_first, od_fast_nodes, od_fast_nodes_size;
+            od_inst_dict
+        }
+        code: CodeLayout = "PyCodeObject" {
+            co_stacksize;
+            co_nlocals, co_nlocalsplus, co_cellvars, co_cell2arg, co_extra, co_cached = "_co_cached", co_code_adaptive,
+            co_code = "_co_code", co_linearray = "_co_linearray", co_monitoring = "_co_monitoring",
+            co_executors, co_opcache_map, co_opcache, co_opcache_size, co_zombieframe
+        }
+        frame: FrameLayout = "PyFrameObject" {; f_code, f_localsplus, f_valuestack, f_frame_data = "_f_frame_data" }
+        iframe: InterpreterFrameLayout = "_PyInterpreterFrame" { localsplus; f_code, f_executable }
+        generator: GeneratorLayout = "PyGenObject" {; gi_iframe, gi_code, gi_frame_state }
+        deque: DequeLayout = "dequeobject" { leftblock, rightblock, leftindex; numfreeblocks, freeblocks }
+        deque_block: DequeBlockLayout = "BLOCK" { rightlink }
+        array: ArrayLayout = "arrayobject" { ob_item, allocated, ob_descr }
+        bytesio: BytesIoLayout = "bytesio" { buf }
+        stringio: StringIoLayout = "stringio" { buf, buf_size }
+        buffered: BufferedLayout = "buffered" { buffer, buffer_size, lock }
+        decimal: DecimalLayout = "PyDecObject" { dec }
+        mpd: MpdLayout = "mpd_t" { flags, alloc, data }
+        element: ElementLayout = "ElementObject" { extra }
+        element_extra: ElementExtraLayout = "ElementObjectExtra" { length, allocated, children, inline_children = "_children" }
+        cdata: CDataLayout = "tagCDataObject" { b_ptr, b_size, b_value; b_needsfree }
+        memoryview: MemoryViewLayout = "PyMemoryViewObject" {; ob_array }
+        module: ModuleLayout = "PyModuleObject" { md_dict; md_state }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_committed_table_loads() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("layouts");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            if let Err(e) = Layout::new(&text) {
+                panic!("{}: {e}", path.display());
+            }
+            seen += 1;
+        }
+        assert!(seen >= 11, "{seen} tables");
+    }
+
+    #[test]
+    fn a_damaged_table_is_an_error() {
+        assert_eq!(Table::parse("A 8 x@0\nB eight").unwrap_err(), LayoutError::Syntax(2));
+        assert!(matches!(Layout::new("PyObject 16 ob_type@8"), Err(LayoutError::Missing(_))));
     }
 }
