@@ -58,6 +58,28 @@ impl Table {
         self.structs.get(name)?.1.get(field).copied()
     }
 
+    /// Sets an offset that the target states itself and the table has otherwise, or not at all.
+    pub fn set_offset(&mut self, name: &str, field: &str, offset: u64) {
+        self.structs.entry(name.to_owned()).or_default().1.insert(field.to_owned(), offset);
+    }
+
+    /// Sets a size that the target states itself.
+    pub fn set_size(&mut self, name: &str, size: u64) {
+        self.structs.entry(name.to_owned()).or_default().0 = size;
+    }
+
+    /// Forgets a field whose place is in doubt: what needs it is then left out, not guessed.
+    pub fn forget(&mut self, name: &str, field: &str) {
+        if let Some((_, fields)) = self.structs.get_mut(name) {
+            fields.remove(field);
+        }
+    }
+
+    /// The fields of a structure, in no particular order.
+    pub fn fields(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
+        self.structs.get(name).into_iter().flat_map(|s| s.1.iter().map(|(f, o)| (f.as_str(), *o)))
+    }
+
     fn need_size(&self, name: &str) -> Result<u64, LayoutError> {
         self.size(name).ok_or_else(|| LayoutError::Missing(name.to_owned()))
     }
@@ -96,7 +118,12 @@ macro_rules! layouts {
             /// # Errors
             /// A table that cannot be parsed, or that lacks a structure no version is without.
             pub fn new(text: &str) -> Result<Layout, LayoutError> {
-                let t = Table::parse(text)?;
+                Layout::from_table(Table::parse(text)?)
+            }
+
+            /// # Errors
+            /// A table that lacks a structure no version is without.
+            pub fn from_table(t: Table) -> Result<Layout, LayoutError> {
                 Ok(Layout {
                     $($name: $rust::from_table(&t)?,)*
                     $($mname: $mrust::from_table(&t).ok(),)*
@@ -148,6 +175,16 @@ layouts! {
         }
         bytearray: ByteArrayLayout = "PyByteArrayObject" { ob_alloc, ob_bytes; ob_start, ob_bytes_object }
         unicode: UnicodeLayout = "PyUnicodeObject" {; data, length, str, hash, defenc }
+        interpreter: InterpreterLayout = "_is" {
+            next, sysdict, builtins;
+            id, tstate_head, threads_head = "threads.head", runtime, modules, imports_modules = "imports.modules",
+            gc, gc_generations = "gc.generations", gc_permanent = "gc.permanent_generation",
+            obmalloc, interned = "cached_objects.interned_strings", initial_thread = "_initial_thread"
+        }
+        thread: ThreadLayout = "_ts" {
+            next, interp;
+            thread_id, native_thread_id, datastack_chunk, datastack_top, datastack_cached_chunk
+        }
     }
     may {
         ascii: AsciiLayout = "PyASCIIObject" { length, hash, state; wstr }
@@ -185,6 +222,17 @@ layouts! {
         cdata: CDataLayout = "tagCDataObject" { b_ptr, b_size, b_value; b_needsfree }
         memoryview: MemoryViewLayout = "PyMemoryViewObject" {; ob_array }
         module: ModuleLayout = "PyModuleObject" { md_dict; md_state }
+        runtime: RuntimeLayout = "pyruntimestate" {
+            head = "interpreters.head";
+            main = "interpreters.main", gc_generations = "gc.generations",
+            raw_malloc = "allocators.standard.raw.malloc", mem_malloc = "allocators.standard.mem.malloc",
+            obj_malloc = "allocators.standard.obj.malloc", interned = "cached_objects.interned_strings",
+            main_interpreter = "_main_interpreter"
+        }
+        gc_state: GcStateLayout = "_gc_runtime_state" { generations, permanent_generation, collecting }
+        obmalloc_state: ObmallocLayout = "_obmalloc_state" { mgmt }
+        obmalloc_mgmt: ObmallocMgmtLayout = "_obmalloc_mgmt" { arenas, maxarenas }
+        stack_chunk: StackChunkLayout = "_PyStackChunk" { previous, chunk_size = "size", top, data }
     }
 }
 
