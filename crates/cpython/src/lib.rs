@@ -1,1 +1,26 @@
+//! CPython from outside: where its runtime is, which version and build it is, how its structures are
+//! laid out, which types and objects there are, what they own and how big they are.
+
+pub mod dicts;
+pub mod family;
+pub mod gc;
 pub mod layout;
+pub mod locate;
+pub mod model;
+pub mod object;
+pub mod owns;
+pub mod roots;
+pub mod runtime;
+pub mod sizes;
+pub mod strings;
+pub mod sysdict;
+pub mod tables;
+pub mod types;
+pub mod version;
+
+mod debug_offsets;
+
+pub use gc::{Gc, GcList, Generation};
+pub use roots::{Allocators, Mode};
+pub use runtime::{FindError, Interpreter, PyThread, Python};
+pub use version::Version;
