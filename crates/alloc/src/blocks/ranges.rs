@@ -1,0 +1,150 @@
+//! Every byte of a span, used or not, with what it is.
+
+use super::{Blocks, CHUNK_HEADER, Span, SpanKind};
+use crate::pymalloc::{BAD_POOL, FREE_POOL, Geometry, POOL_HEADER};
+use std::ops::Range;
+
+/// What a range of memory is for its allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// Handed out: bytes of the block of that id, its header included. A holder comes in several ranges.
+    Used(u32),
+    /// The first 48 bytes of a pool.
+    PoolHeader,
+    /// Free blocks or slots, in a pool or block of which others are used.
+    FreeBlock,
+    /// A pool without used blocks.
+    FreePool,
+    /// Part of an arena no pool was made of yet.
+    Uncarved,
+    /// Lost to alignment: the tail of a pool, the head and tail of an arena.
+    AlignmentLoss,
+    /// A pool or part of a heap that is damaged or could not be read.
+    Bad,
+    /// A free chunk in one of the bins.
+    FreeChunk,
+    /// A chunk kept ready for the thread that freed it.
+    Tcache,
+    /// A small chunk not yet merged with its neighbours.
+    Fastbin,
+    /// The end of the arena's newest heap, from which chunks are cut.
+    Top,
+    /// `heap_info` and `malloc_state` at the head of a thread arena's heap, and what aligns the first chunk.
+    ArenaHeader,
+    /// The marker at the end of a heap that is not the arena's newest.
+    Fencepost,
+    /// Between two parts of the main heap: moved `brk` on without malloc.
+    Foreign,
+}
+
+impl Blocks {
+    /// Calls `f` for ranges that cover the span of that index exactly once, in address order.
+    pub fn for_each_range(&self, span: usize, mut f: impl FnMut(Range<u64>, State)) {
+        let span = &self.spans[span];
+        let (start, end) = (span.start, span.end);
+        // Neighbours in one state are one range; what reaches out of the span is cut.
+        let mut open: Option<(Range<u64>, State)> = None;
+        let mut emit = |range: Range<u64>, state: State| {
+            let range = range.start.max(start)..range.end.min(end);
+            if range.start >= range.end {
+                return;
+            }
+            match &mut open {
+                Some((last, s)) if *s == state && last.end == range.start => last.end = range.end,
+                _ => {
+                    if let Some((range, state)) = open.replace((range, state)) {
+                        f(range, state);
+                    }
+                }
+            }
+        };
+        match span.kind {
+            SpanKind::Pymalloc { geometry, .. } => self.arena_ranges(span, geometry, &mut emit),
+            SpanKind::Heap { .. } => self.heap_ranges(span, &mut emit),
+            SpanKind::Mmapped => emit(start..end, State::Used(span.carry.unwrap_or(span.first))),
+            SpanKind::Slots { stride } => {
+                let mut at = start;
+                for (bit, id) in self.bits(span).zip(span.first..) {
+                    let slot = span.origin + bit * u64::from(stride);
+                    emit(at..slot, State::FreeBlock);
+                    at = slot + u64::from(stride);
+                    emit(slot..at, State::Used(id));
+                }
+                emit(at..end, State::FreeBlock);
+            }
+        }
+        if let Some((range, state)) = open {
+            f(range, state);
+        }
+    }
+
+    fn arena_ranges(&self, span: &Span, geometry: Geometry, emit: &mut impl FnMut(Range<u64>, State)) {
+        let pool_size = u64::from(geometry.pool_size);
+        emit(span.start..span.base, State::AlignmentLoss);
+        let mut blocks = self.bits(span).zip(span.first..).peekable();
+        let carry = span.carry.map(|id| (self.block(id).start, id));
+        let first = span.start.saturating_sub(span.base) / pool_size;
+        for i in first..u64::from(span.pools) {
+            let pool = span.base + i * pool_size;
+            if pool >= span.end {
+                break;
+            }
+            let class = self.classes[span.data + i as usize];
+            match class {
+                BAD_POOL => emit(pool..pool + pool_size, State::Bad),
+                FREE_POOL => emit(pool..pool + pool_size, State::FreePool),
+                _ => {
+                    let size = u64::from(class) * u64::from(geometry.alignment);
+                    let mut at = pool + POOL_HEADER;
+                    let tail = at + (pool_size - POOL_HEADER) / size * size;
+                    emit(pool..at, State::PoolHeader);
+                    if let Some((start, id)) = carry
+                        && (pool..tail).contains(&start)
+                    {
+                        emit(at..start, State::FreeBlock);
+                        at = start + size;
+                        emit(start..at, State::Used(id));
+                    }
+                    while let Some((bit, id)) = blocks.next_if(|(bit, _)| self.start_in(span, *bit) < tail) {
+                        let start = self.start_in(span, bit);
+                        emit(at..start, State::FreeBlock);
+                        at = start + size;
+                        emit(start..at, State::Used(id));
+                    }
+                    emit(at..tail, State::FreeBlock);
+                    emit(tail..pool + pool_size, State::AlignmentLoss);
+                }
+            }
+        }
+        let carved = span.base + u64::from(span.pools) * pool_size;
+        let pools_end = carved.max(span.end / pool_size * pool_size);
+        emit(carved..pools_end, State::Uncarved);
+        emit(pools_end..span.end, State::AlignmentLoss);
+    }
+
+    fn heap_ranges(&self, span: &Span, emit: &mut impl FnMut(Range<u64>, State)) {
+        let mut at = span.start;
+        if let Some(id) = span.carry {
+            let block = self.block(id);
+            at = (block.start - CHUNK_HEADER + block.usable + 8).clamp(span.start, span.end);
+            emit(span.start..at, State::Used(id));
+        }
+        let mut marks = self.marks[self.marks.partition_point(|m| m.end <= at)..].iter().peekable();
+        let mut gap = |from: u64, to: u64, emit: &mut dyn FnMut(Range<u64>, State)| {
+            let mut at = from;
+            while let Some(mark) = marks.next_if(|m| m.start < to) {
+                emit(at..mark.start, State::FreeChunk);
+                emit(mark.start.max(at)..mark.end.min(to), mark.state);
+                at = at.max(mark.end);
+            }
+            emit(at..to, State::FreeChunk);
+        };
+        for (bit, id) in self.bits(span).zip(span.first..) {
+            let chunk = self.start_in(span, bit) - CHUNK_HEADER;
+            gap(at, chunk, emit);
+            at = chunk + self.chunk_size(span, id);
+            emit(chunk..at, State::Used(id));
+        }
+        gap(at, span.end, emit);
+    }
+}
