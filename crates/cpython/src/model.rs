@@ -1,0 +1,180 @@
+//! How this interpreter's objects are made: its layout table, and the few rules no table holds.
+
+use crate::layout::Layout;
+use wmr_memory::{Fault, Reader};
+
+/// `tp_flags` bits (CPython `Include/object.h`).
+pub mod flags {
+    pub const MANAGED_WEAKREF: u64 = 1 << 3;
+    pub const MANAGED_DICT: u64 = 1 << 4;
+    pub const INLINE_VALUES: u64 = 1 << 2;
+    pub const HEAPTYPE: u64 = 1 << 9;
+    pub const READY: u64 = 1 << 12;
+    pub const HAVE_GC: u64 = 1 << 14;
+    pub const LONG_SUBCLASS: u64 = 1 << 24;
+    pub const LIST_SUBCLASS: u64 = 1 << 25;
+    pub const TUPLE_SUBCLASS: u64 = 1 << 26;
+    pub const BYTES_SUBCLASS: u64 = 1 << 27;
+    pub const UNICODE_SUBCLASS: u64 = 1 << 28;
+    pub const DICT_SUBCLASS: u64 = 1 << 29;
+    pub const TYPE_SUBCLASS: u64 = 1 << 31;
+}
+
+/// Where an instance keeps its attributes when the type asks for a managed dict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Managed {
+    /// Up to 3.10: `tp_dictoffset` only.
+    None,
+    /// 3.11: values at object − 32, dict at object − 24.
+    TwoWords,
+    /// 3.12: one word at object − 24, either a dict or values stored as pointer − 1.
+    Tagged,
+    /// 3.13+: dict at object − 24, values inside the object.
+    Inline,
+}
+
+/// What PYTHONMALLOC=debug and debug builds put around each block (`Objects/obmalloc.c`, `_PyMem_Debug*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DebugPadding {
+    /// Bytes before the data: size (big-endian), API letter, forbidden bytes.
+    pub before: u64,
+    /// All bytes around the data: 24, and 32 up to 3.7 (a serial number follows the data).
+    pub overhead: u64,
+    /// 0xFD, and 0xFB up to 3.6.
+    pub forbidden: u8,
+}
+
+/// Everything the object walks need to know of one interpreter.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub layout: Layout,
+    /// `PY_VERSION_HEX`.
+    pub hex: u32,
+    /// Address of `PyType_Type`.
+    pub type_type: u64,
+    /// Bytes of the GC head before an object.
+    pub gc_head: u64,
+    /// `tp_flags` that put two words (weak references, dict) before the GC head.
+    pub preheader_flags: u64,
+    pub managed: Managed,
+    /// Small objects come from pymalloc: an object of up to 512 bytes in a malloc chunk was resized there.
+    pub pymalloc: bool,
+    pub debug: Option<DebugPadding>,
+    /// A collection was running: `gc_prev` holds reference counts, links cannot be checked.
+    pub collecting: bool,
+}
+
+/// Bytes of the pre-header where a type has one.
+pub const PREHEADER: u64 = 16;
+
+/// A reference count as the version encodes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefCount {
+    Count(u64),
+    Immortal,
+    /// Zero, negative, or too large to be one: the word is something else.
+    Implausible,
+}
+
+impl Model {
+    pub fn minor(&self) -> (u32, u32) {
+        (self.hex >> 24, self.hex >> 16 & 0xff)
+    }
+
+    /// The rules that follow from the version alone.
+    pub fn rules(hex: u32) -> (u64, Managed) {
+        match hex >> 16 {
+            v if v >= 0x030d => (flags::MANAGED_DICT | flags::MANAGED_WEAKREF, Managed::Inline),
+            0x030c => (flags::MANAGED_DICT | flags::MANAGED_WEAKREF, Managed::Tagged),
+            0x030b => (flags::MANAGED_DICT, Managed::TwoWords),
+            _ => (0, Managed::None),
+        }
+    }
+
+    /// Python 2: `str` is bytes, `unicode` is text, small ints and floats live in blocks of their own.
+    pub fn is_two(&self) -> bool {
+        self.hex >> 24 == 2
+    }
+
+    #[inline]
+    pub fn type_of(&self, reader: &mut Reader, object: u64) -> Result<u64, Fault> {
+        reader.u64(object.wrapping_add(self.layout.object.ob_type))
+    }
+
+    /// `ob_size` of a variable-sized object.
+    #[inline]
+    pub fn size_field(&self, reader: &mut Reader, object: u64) -> Result<i64, Fault> {
+        reader.i64(object.wrapping_add(self.layout.object.size))
+    }
+
+    #[inline]
+    pub fn refcount(&self, reader: &mut Reader, object: u64) -> Result<RefCount, Fault> {
+        let word = reader.u64(object.wrapping_add(self.layout.object.ob_refcnt))?;
+        Ok(self.decode_refcount(word))
+    }
+
+    /// 3.14 split the word into a 32-bit count, an overflow half-word and flags; 3.12 and 3.13 use its
+    /// low 32 bits and mark immortal objects with all of them set (PEP 683).
+    #[inline]
+    pub fn decode_refcount(&self, word: u64) -> RefCount {
+        let minor = self.hex >> 16;
+        let low = word & 0xffff_ffff;
+        if minor >= 0x030e {
+            return match word >> 32 & 0xffff {
+                0 if low >= 1 << 31 => RefCount::Immortal,
+                0 if low > 0 => RefCount::Count(low),
+                _ => RefCount::Implausible,
+            };
+        }
+        if minor >= 0x030c && low == 0xffff_ffff {
+            return RefCount::Immortal;
+        }
+        match word {
+            0 => RefCount::Implausible,
+            n if n < 1 << 33 => RefCount::Count(n),
+            _ => RefCount::Implausible,
+        }
+    }
+
+    /// Bytes between the start of the allocation and the object, debug padding aside.
+    #[inline]
+    pub fn presize(&self, tp_flags: u64) -> u64 {
+        let gc = if tp_flags & flags::HAVE_GC != 0 { self.gc_head } else { 0 };
+        let pre = if tp_flags & self.preheader_flags != 0 { PREHEADER } else { 0 };
+        gc + pre
+    }
+
+    /// Where the data of an allocation begins and how much of it was asked for, if debug padding says so.
+    pub fn unpad(&self, reader: &mut Reader, start: u64, usable: u64) -> Allocation {
+        if let Some(pad) = self.debug
+            && usable >= pad.overhead
+            && let Ok(head) = reader.array::<16>(start)
+        {
+            let requested = u64::from_be_bytes(head[..8].try_into().unwrap_or_default());
+            let api = head[8];
+            if matches!(api, b'r' | b'm' | b'o')
+                && head[9..].iter().all(|b| *b == pad.forbidden)
+                && requested <= usable - pad.overhead
+            {
+                return Allocation {
+                    data: start + pad.before,
+                    size: requested,
+                    requested: true,
+                    api: Some(api),
+                };
+            }
+        }
+        Allocation { data: start, size: usable, requested: false, api: None }
+    }
+}
+
+/// The bytes an allocation offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocation {
+    pub data: u64,
+    /// Usable bytes at `data`; the requested ones where debug padding tells.
+    pub size: u64,
+    pub requested: bool,
+    /// Which allocator API asked: `r`aw, `m`em or `o`bject; only under debug padding.
+    pub api: Option<u8>,
+}

@@ -1,0 +1,410 @@
+//! Is this block an object, and of what type?
+//!
+//! Candidate offsets are tried smallest first: a tuple whose first item is a class would otherwise look
+//! like an instance with a pre-header. The first candidate is taken whose `ob_type` is a verified type
+//! that puts just that many bytes before its objects, and whose size fits the block.
+
+use crate::family::Family;
+use crate::model::{Allocation, Managed, Model, RefCount, flags};
+use crate::strings::str_shape;
+use crate::types::{Shape, TypeCache};
+use wmr_memory::Reader;
+
+/// Objects above this go to malloc (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
+const SMALL_REQUEST: u64 = 512;
+
+/// Fields a structseq keeps past `ob_size`; the standard library's largest has fewer.
+const MAX_HIDDEN_FIELDS: u64 = 24;
+
+/// How a block's allocator rounds, which decides what "the size fits" means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Requests are rounded up to the size class.
+    Pymalloc { block: u64 },
+    /// Requests are rounded up by malloc, which may leave another 16 bytes that it could not split off.
+    Malloc,
+    /// A slot made for just this kind of object.
+    Slot,
+}
+
+/// What speaks for an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// Type, size and reference count fit.
+    Plausible,
+    /// In the collector's lists: its neighbour there points back at it.
+    Linked,
+}
+
+/// An object found in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Object {
+    pub addr: u64,
+    pub shape: Shape,
+    pub evidence: Evidence,
+    /// In a list of the collector.
+    pub tracked: bool,
+}
+
+/// State of a GC head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GcHead {
+    Linked,
+    Untracked,
+    Damaged,
+}
+
+/// Identifies the object of a used block.
+pub struct Identifier<'a, 't> {
+    pub types: TypeCache<'a, 't>,
+    model: &'t Model,
+    /// Candidate offsets, ascending.
+    candidates: [u64; 3],
+    remote: Reader<'a>,
+}
+
+impl<'a, 't> Identifier<'a, 't> {
+    pub fn new(types: TypeCache<'a, 't>, reader: Reader<'a>) -> Self {
+        let model = types.model();
+        let gc = model.gc_head;
+        let last = if model.preheader_flags == 0 { gc } else { gc + crate::model::PREHEADER };
+        Identifier { types, model, candidates: [0, gc, last], remote: reader }
+    }
+
+    /// The object in the allocation, if it holds one.
+    #[inline]
+    pub fn identify(
+        &mut self,
+        reader: &mut Reader,
+        allocation: Allocation,
+        source: Source,
+    ) -> Option<Object> {
+        if matches!(allocation.api, Some(b'r')) {
+            return None;
+        }
+        let header = self.model.layout.object.ob_type;
+        let mut tried = u64::MAX;
+        for offset in self.candidates {
+            if offset == tried || offset + header + 8 > allocation.size {
+                continue;
+            }
+            tried = offset;
+            let addr = allocation.data + offset;
+            let Ok(word) = reader.u64(addr + header) else { continue };
+            let Some(shape) = self.types.get(word) else { continue };
+            if u64::from(shape.presize) != offset {
+                continue;
+            }
+            if let Some(object) = self.accept(reader, allocation, source, addr, shape) {
+                return Some(object);
+            }
+        }
+        None
+    }
+
+    fn accept(
+        &mut self,
+        reader: &mut Reader,
+        allocation: Allocation,
+        source: Source,
+        addr: u64,
+        shape: Shape,
+    ) -> Option<Object> {
+        if self.model.refcount(reader, addr).ok()? == RefCount::Implausible {
+            return None;
+        }
+        let gc = if shape.has_gc() { self.gc_head(reader, addr) } else { GcHead::Untracked };
+        if gc == GcHead::Damaged {
+            return None;
+        }
+        let linked = gc == GcHead::Linked;
+        let need = self.need(reader, addr, &shape)?;
+        if !fits(need, allocation, source) {
+            return None;
+        }
+        if !linked && !self.plausible(reader, allocation, source, addr, &shape, need.least) {
+            return None;
+        }
+        let evidence = if linked { Evidence::Linked } else { Evidence::Plausible };
+        Some(Object { addr, shape, evidence, tracked: linked })
+    }
+
+    /// Reads the GC head before `addr` (`Include/internal/pycore_gc.h`; the older union before 3.8).
+    fn gc_head(&mut self, reader: &mut Reader, addr: u64) -> GcHead {
+        let head = addr - self.model.gc_head;
+        let (Ok(next), Ok(prev)) = (reader.u64(head), reader.u64(head + 8)) else { return GcHead::Damaged };
+        let modern = self.model.layout.gc_head.gc_next.is_some();
+        let tracked = if modern {
+            next != 0
+        } else {
+            let Ok(refs) = reader.i64(head + 16) else { return GcHead::Damaged };
+            // 2.7 keeps the count itself, 3.6 and 3.7 shifted it by one for a flag; −2 is "untracked".
+            let refs = if self.model.is_two() { refs } else { refs >> 1 };
+            if !(-4..1 << 40).contains(&refs) {
+                return GcHead::Damaged;
+            }
+            refs != -2
+        };
+        if !tracked {
+            // What remains of an untracked modern head is the "finalized" bit of `gc_prev`.
+            let clean = !modern || prev & !3 == 0 || self.model.collecting;
+            return if clean { GcHead::Untracked } else { GcHead::Damaged };
+        }
+        let next = next & !3;
+        if next & 7 != 0 {
+            return GcHead::Damaged;
+        }
+        match self.remote.u64(next.wrapping_add(8)) {
+            Ok(back) if back & !3 == head || self.model.collecting => GcHead::Linked,
+            _ => GcHead::Damaged,
+        }
+    }
+
+    /// How many bytes of the allocation an object needs, pre-header included.
+    fn need(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
+        let model = self.model;
+        let presize = u64::from(shape.presize);
+        let base = presize + u64::from(shape.basicsize);
+        let item = u64::from(shape.itemsize);
+        let exact = |bytes| Some(Need { least: bytes, most: bytes, resized: false });
+        match shape.family {
+            Family::Int => {
+                let digits = self.digits(reader, addr)?;
+                // A difference keeps the block of its operands: only the lower bound is known.
+                Some(Need { least: base + 4 * digits, most: u64::MAX, resized: true })
+            }
+            Family::Str => {
+                let s = str_shape(model, reader, addr)?;
+                let layout = &model.layout;
+                // Subclasses keep their characters in a block of their own.
+                if !s.compact {
+                    return exact(base);
+                }
+                let header = if s.ascii { layout.ascii?.size } else { layout.compact?.size };
+                let bytes = presize + header + (s.length + 1) * s.kind;
+                Some(Need { least: bytes, most: bytes, resized: true })
+            }
+            Family::Tuple => {
+                let n = self.count(reader, addr, item)?;
+                let bytes = base + n * item;
+                // `tp_alloc` of a heap subclass adds a sentinel item; a structseq has hidden fields
+                // past its visible length (`os.stat_result`: 10 of 19 and more).
+                let most = if shape.is_tuple() { bytes } else { bytes + MAX_HIDDEN_FIELDS * item };
+                Some(Need { least: bytes, most, resized: true })
+            }
+            Family::Bytes => {
+                let n = self.count(reader, addr, item)?;
+                let bytes = base + n;
+                let most = if shape.is_heap_type() { bytes + 8 } else { bytes };
+                Some(Need { least: bytes, most, resized: true })
+            }
+            Family::Generator => {
+                let bytes = self.generator_bytes(reader, addr, shape)?;
+                Some(Need { least: bytes, most: u64::MAX, resized: true })
+            }
+            Family::Frame => Some(Need { least: base, most: u64::MAX, resized: true }),
+            Family::Type => {
+                // Slots' member definitions follow (one extra for the sentinel).
+                let n = self.count(reader, addr, item)?;
+                Some(Need { least: base + n * item, most: base + (n + 1) * item, resized: false })
+            }
+            _ if item != 0 => {
+                let n = self.count(reader, addr, item)?;
+                Some(Need { least: base + n * item, most: u64::MAX, resized: true })
+            }
+            _ if shape.flags & flags::INLINE_VALUES != 0 && model.managed == Managed::Inline => {
+                self.inline_need(reader, addr, shape)
+            }
+            _ => exact(base),
+        }
+    }
+
+    /// `|ob_size|`, checked against overflow of `n × item`.
+    fn count(&mut self, reader: &mut Reader, addr: u64, item: u64) -> Option<u64> {
+        let n = self.model.size_field(reader, addr).ok()?.unsigned_abs();
+        n.checked_mul(item.max(1)).filter(|bytes| *bytes < 1 << 46)?;
+        Some(n)
+    }
+
+    /// Digits of an int: from `ob_size`, and from 3.12 on from `lv_tag`.
+    fn digits(&mut self, reader: &mut Reader, addr: u64) -> Option<u64> {
+        let long = self.model.layout.long;
+        let n = match long.long_value {
+            Some(at) => reader.u64(addr + at).ok()? >> 3,
+            None => self.model.size_field(reader, addr).ok()?.unsigned_abs(),
+        };
+        (n < 1 << 40).then_some(n)
+    }
+
+    /// 3.13+: values follow the object: capacity, size, …, then pointers, then the insertion order.
+    /// The block was sized before `dk_usable` was lowered, so it may hold one value more.
+    fn inline_need(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
+        let base = u64::from(shape.presize) + u64::from(shape.basicsize);
+        let capacity = u64::from(reader.u8(addr + u64::from(shape.basicsize)).ok()?);
+        let bytes = |n: u64| base + inline_values_bytes(n);
+        Some(Need { least: bytes(capacity), most: bytes(capacity + 1), resized: false })
+    }
+
+    /// 3.11+: the frame is inside: `gi_iframe` + locals + stack; before, a separate object.
+    fn generator_bytes(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<u64> {
+        let presize = u64::from(shape.presize);
+        match generator_frame_bytes(self.model, reader, &mut self.remote, addr) {
+            Some(bytes) => Some(presize + bytes),
+            None if self.model.layout.generator?.gi_iframe.is_none() => {
+                Some(presize + u64::from(shape.basicsize))
+            }
+            // A cleared frame has no code any more.
+            None => Some(presize + self.model.layout.generator?.gi_iframe?),
+        }
+    }
+
+    /// What a look at the content can rule out, for objects the collector does not vouch for.
+    fn plausible(
+        &mut self,
+        reader: &mut Reader,
+        allocation: Allocation,
+        source: Source,
+        addr: u64,
+        shape: &Shape,
+        least: u64,
+    ) -> bool {
+        let model = self.model;
+        // Under pymalloc a small object gets into a malloc chunk only by shrinking in place there.
+        if source == Source::Malloc
+            && model.pymalloc
+            && least <= SMALL_REQUEST
+            && !matches!(
+                shape.family,
+                Family::Str | Family::Bytes | Family::Tuple | Family::Int | Family::Frame
+            )
+        {
+            return false;
+        }
+        let end = allocation.data + least;
+        match shape.family {
+            Family::Str => {
+                let Some(s) = str_shape(model, reader, addr) else { return false };
+                // The terminator is part of the object.
+                !s.compact
+                    || reader
+                        .array::<4>(end - 4)
+                        .is_ok_and(|b| b[4 - s.kind.min(4) as usize..].iter().all(|b| *b == 0))
+            }
+            Family::Bytes => reader.u8(end - 1).is_ok_and(|b| b == 0),
+            Family::Int => self.int_plausible(reader, allocation, source, addr),
+            Family::Tuple => self.items_plausible(reader, addr + model.layout.tuple.ob_item, addr),
+            Family::Type => {
+                reader.u64(addr + model.layout.type_object.tp_flags).is_ok_and(|f| f & flags::HEAPTYPE != 0)
+            }
+            _ => true,
+        }
+    }
+
+    /// The top digit of an int is never zero, and a digit has 30 bits.
+    fn int_plausible(
+        &mut self,
+        reader: &mut Reader,
+        allocation: Allocation,
+        source: Source,
+        addr: u64,
+    ) -> bool {
+        // An int is never resized: a small one in a malloc chunk is what is left of a large one.
+        if source == Source::Malloc && self.model.pymalloc && allocation.size < SMALL_REQUEST {
+            return false;
+        }
+        let (Some(digits), Some(first)) = (self.digits(reader, addr), digits_at(self.model)) else {
+            return false;
+        };
+        if digits == 0 {
+            return true;
+        }
+        // 3.12+: zero has a digit, and says that it is zero in the sign bits.
+        let is_zero = digits == 1
+            && self
+                .model
+                .layout
+                .long
+                .long_value
+                .is_some_and(|at| reader.u64(addr + at).is_ok_and(|tag| tag & 3 == 1));
+        match reader.u32(addr + first + 4 * (digits - 1)) {
+            Ok(0) => is_zero,
+            Ok(digit) => digit < 1 << 30,
+            Err(_) => false,
+        }
+    }
+
+    /// Are the items of a tuple objects? A few tell.
+    fn items_plausible(&mut self, reader: &mut Reader, items: u64, addr: u64) -> bool {
+        const LOOK_AT: u64 = 8;
+        let Some(n) = self.count(reader, addr, 8) else { return false };
+        for i in 0..n.min(LOOK_AT) {
+            let Ok(item) = reader.u64(items + 8 * i) else { return false };
+            // An item not yet set, or tagged: nothing to check.
+            if item != 0 && self.types.type_of(&mut self.remote, item).is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Bytes of the allocation an object may take.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    least: u64,
+    most: u64,
+    /// `realloc` may have left it in a block made for more.
+    resized: bool,
+}
+
+fn fits(need: Need, allocation: Allocation, source: Source) -> bool {
+    if need.least > allocation.size {
+        return false;
+    }
+    if need.most == u64::MAX || source == Source::Slot {
+        return true;
+    }
+    if allocation.requested {
+        return allocation.size <= need.most.next_multiple_of(8);
+    }
+    match source {
+        Source::Pymalloc { block } => {
+            let align = if block.is_multiple_of(16) { 16 } else { 8 };
+            block <= need.most.next_multiple_of(align)
+                // `PyObject_Realloc` keeps a block that is at least three quarters full.
+                || need.resized && 4 * need.least > 3 * block
+        }
+        // Rounded to 16 with an 8-byte header, perhaps 16 more that were too few to split off.
+        _ => allocation.size <= (need.most + 8).next_multiple_of(16) + 24,
+    }
+}
+
+/// Where an int's digits begin.
+pub fn digits_at(model: &Model) -> Option<u64> {
+    let long = model.layout.long;
+    long.ob_digit.or(long.long_value.map(|at| at + 8))
+}
+
+/// Bytes of `n` inline values (`Objects/dictobject.c`, `_PyInlineValuesSize`).
+pub fn inline_values_bytes(n: u64) -> u64 {
+    n.next_multiple_of(8) + 8 * (n + 1)
+}
+
+/// Bytes of a generator with its frame inside, from the object's start; `None` without such a frame.
+pub fn generator_frame_bytes(
+    model: &Model,
+    reader: &mut Reader,
+    remote: &mut Reader,
+    addr: u64,
+) -> Option<u64> {
+    let l = &model.layout;
+    let iframe = l.generator?.gi_iframe?;
+    let frame = l.iframe?;
+    let code_at = frame.f_code.or(frame.f_executable)?;
+    // 3.14 tags the low bits of stack references.
+    let code = reader.u64(addr + iframe + code_at).ok()? & !3;
+    let c = l.code?;
+    let slots = u64::from(remote.u32(code.wrapping_add(c.co_nlocalsplus?)).ok()?)
+        + u64::from(remote.u32(code.wrapping_add(c.co_stacksize)).ok()?);
+    (slots < 1 << 24).then_some(iframe + frame.localsplus + 8 * slots)
+}

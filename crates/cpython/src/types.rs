@@ -1,0 +1,332 @@
+//! The types of the target: which words are addresses of types, and what each type says of its
+//! instances.
+//!
+//! A word is the address of a type if the object there has `type`, or a verified subclass of it, as
+//! its own type, is marked ready, and has a sane size and name. A heap type must moreover be in a
+//! block that is in use: freed memory keeps valid-looking types.
+
+use crate::dicts;
+use crate::family::Family;
+use crate::model::{Model, flags};
+use crate::strings::read_text;
+use rustc_hash::FxHashMap;
+use std::ops::Range;
+use std::sync::Mutex;
+use wmr_alloc::Blocks;
+use wmr_memory::{Reader, Target};
+
+/// Index of a type in [`Types`], in order of first sight.
+pub type TypeId = u32;
+
+/// Longest name that is read; longer ones are cut.
+const MAX_NAME: usize = 512;
+/// Most entries of a type's namespace that are looked through for `__module__`.
+const MAX_NAMESPACE: u64 = 1 << 16;
+/// Metatypes of metatypes, bases of bases: deeper chains are damage.
+const MAX_DEPTH: usize = 64;
+/// Rejected words that are remembered; beyond, each is tested again.
+const MAX_REJECTED: usize = 1 << 20;
+
+/// A verified type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Type {
+    pub addr: u64,
+    /// `module.QualName`; built-ins without their module.
+    pub name: String,
+    pub module: String,
+    pub shape: Shape,
+    pub base: Option<TypeId>,
+    /// Its own type is a class other than `type`.
+    pub has_metaclass: bool,
+}
+
+/// What the walks need of a type, small enough to keep beside every lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub id: TypeId,
+    pub family: Family,
+    /// The type is the one the family is named for, not a subclass.
+    pub exact: bool,
+    /// Bytes between the allocation's data and the object.
+    pub presize: u32,
+    pub basicsize: u32,
+    pub itemsize: u32,
+    pub flags: u64,
+    pub dictoffset: i32,
+}
+
+impl Shape {
+    pub fn has_gc(&self) -> bool {
+        self.flags & flags::HAVE_GC != 0
+    }
+
+    /// Exactly `tuple`, not a subclass or a structseq.
+    pub fn is_tuple(&self) -> bool {
+        self.family == Family::Tuple && self.exact
+    }
+
+    pub fn is_heap_type(&self) -> bool {
+        self.flags & flags::HEAPTYPE != 0
+    }
+}
+
+/// All types met so far. Shared by the threads of a pass; each goes through a [`TypeCache`].
+pub struct Types<'t> {
+    model: &'t Model,
+    blocks: &'t Blocks,
+    /// Writable ranges of the images, where static types are.
+    statics: Vec<Range<u64>>,
+    lowest: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    list: Vec<Type>,
+    known: FxHashMap<u64, Option<TypeId>>,
+    rejected: usize,
+}
+
+impl<'t> Types<'t> {
+    pub fn new(target: &Target, model: &'t Model, blocks: &'t Blocks) -> Types<'t> {
+        let mut statics: Vec<_> = target.images.iter().flat_map(|i| i.writable()).collect();
+        statics.sort_by_key(|r| r.start);
+        let lowest = target.mappings.first().map_or(0x1000, |m| m.start.max(0x1000));
+        Types { model, blocks, statics, lowest, inner: Mutex::default() }
+    }
+
+    pub fn model(&self) -> &'t Model {
+        self.model
+    }
+
+    pub fn blocks(&self) -> &'t Blocks {
+        self.blocks
+    }
+
+    /// The types met so far, by [`TypeId`].
+    pub fn all(&self) -> Vec<Type> {
+        self.lock().list.clone()
+    }
+
+    /// Is it in the writable data of an image?
+    pub fn is_static(&self, addr: u64) -> bool {
+        let i = self.statics.partition_point(|r| r.end <= addr);
+        self.statics.get(i).is_some_and(|r| r.start <= addr)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves the registry whole: entries are added in one step.
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn lookup(&self, reader: &mut Reader, addr: u64) -> Option<Shape> {
+        let mut inner = self.lock();
+        let id = self.verify(&mut inner, reader, addr, 0)?;
+        Some(inner.list[id as usize].shape)
+    }
+
+    fn verify(&self, inner: &mut Inner, reader: &mut Reader, addr: u64, depth: usize) -> Option<TypeId> {
+        if let Some(known) = inner.known.get(&addr) {
+            return *known;
+        }
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        let found = self.read_type(inner, reader, addr, depth);
+        if let Some(mut ty) = found {
+            // The chain may have come round to this type while its bases were read.
+            if let Some(Some(id)) = inner.known.get(&addr) {
+                return Some(*id);
+            }
+            let id = inner.list.len() as TypeId;
+            ty.shape.id = id;
+            inner.list.push(ty);
+            inner.known.insert(addr, Some(id));
+            return Some(id);
+        }
+        if inner.rejected < MAX_REJECTED {
+            inner.rejected += 1;
+            inner.known.insert(addr, None);
+        }
+        None
+    }
+
+    fn read_type(&self, inner: &mut Inner, reader: &mut Reader, addr: u64, depth: usize) -> Option<Type> {
+        let l = self.model.layout.type_object;
+        let own_type = self.model.type_of(reader, addr).ok()?;
+        let tp_flags = reader.u64(addr.wrapping_add(l.tp_flags)).ok()?;
+        let is_static = self.is_static(addr);
+        let mut has_metaclass = false;
+        if addr == self.model.type_type {
+            if own_type != addr {
+                return None;
+            }
+        } else if own_type == 0 {
+            // Python 2 has static types that were never made ready, yet have instances.
+            if !self.model.is_two() || !is_static {
+                return None;
+            }
+        } else if own_type != self.model.type_type {
+            let meta = self.verify(inner, reader, own_type, depth + 1)?;
+            if inner.list[meta as usize].shape.flags & flags::TYPE_SUBCLASS == 0 {
+                return None;
+            }
+            has_metaclass = true;
+        }
+        if tp_flags & flags::READY == 0 && own_type != 0 {
+            return None;
+        }
+        if !is_static && !self.in_used_block(inner, reader, addr, own_type) {
+            return None;
+        }
+        let basicsize = reader.i64(addr.wrapping_add(l.tp_basicsize)).ok()?;
+        let itemsize = reader.i64(addr.wrapping_add(l.tp_itemsize)).ok()?;
+        // `weakref.CallableProxyType` and the like are never below the object header.
+        let header = self.model.layout.object.size as i64;
+        if !(header..1 << 20).contains(&basicsize) || !(0..1 << 16).contains(&itemsize) {
+            // A variable-sized type may count from its items: `tuple` iterators do not, `bytes` does.
+            return None;
+        }
+        let tp_name = reader.u64(addr.wrapping_add(l.tp_name)).ok()?;
+        let raw_name = reader.cstr(tp_name, MAX_NAME).ok()?;
+        if raw_name.is_empty() || raw_name.iter().any(|b| *b < b' ') {
+            return None;
+        }
+        let base_addr = reader.u64(addr.wrapping_add(l.tp_base)).ok()?;
+        let base = match base_addr {
+            0 => None,
+            b if b == addr => return None,
+            b => self.verify(inner, reader, b, depth + 1),
+        };
+        let own_family =
+            Family::of_name(&raw_name, basicsize as u64, self.model.is_two(), &self.model.layout);
+        let family =
+            own_family.or_else(|| base.map(|b| inner.list[b as usize].shape.family)).unwrap_or(Family::Plain);
+        let dictoffset = reader.i64(addr.wrapping_add(l.tp_dictoffset)).unwrap_or(0);
+        let (name, module) = self.name(reader, addr, tp_flags, &raw_name);
+        Some(Type {
+            addr,
+            name,
+            module,
+            shape: Shape {
+                id: 0,
+                family,
+                exact: own_family.is_some(),
+                presize: self.model.presize(tp_flags) as u32,
+                basicsize: basicsize as u32,
+                itemsize: itemsize as u32,
+                flags: tp_flags,
+                dictoffset: i32::try_from(dictoffset).unwrap_or(0),
+            },
+            base,
+            has_metaclass,
+        })
+    }
+
+    /// Is a type object that is not static in an allocation of its own?
+    fn in_used_block(&self, inner: &Inner, reader: &mut Reader, addr: u64, own_type: u64) -> bool {
+        let Some(block) = self.blocks.find(addr) else { return false };
+        let presize = match inner.known.get(&own_type) {
+            Some(Some(meta)) => u64::from(inner.list[*meta as usize].shape.presize),
+            // `type` itself may not have been met yet: it is a collected type.
+            _ => self.model.presize(flags::HAVE_GC),
+        };
+        let allocation = self.model.unpad(reader, self.blocks.start(block), self.blocks.usable(block));
+        // Static type objects that an extension keeps in memory of its own have no GC head.
+        addr == allocation.data + presize || addr == allocation.data
+    }
+
+    /// `(qualified name, module)`: of a heap type from `ht_qualname` and `__module__`, of a static one
+    /// from `tp_name` (`Objects/typeobject.c`, `type_qualname` and `type_module`).
+    fn name(&self, reader: &mut Reader, addr: u64, tp_flags: u64, raw: &[u8]) -> (String, String) {
+        let builtins = if self.model.is_two() { "__builtin__" } else { "builtins" };
+        let raw = String::from_utf8_lossy(raw);
+        let (mut module, mut name) = match raw.rsplit_once('.') {
+            Some((module, name)) => (module.to_owned(), name.to_owned()),
+            None => (builtins.to_owned(), raw.to_string()),
+        };
+        if tp_flags & flags::HEAPTYPE != 0 {
+            let l = self.model.layout.heap_type;
+            if let Ok(text) = reader.u64(addr.wrapping_add(l.ht_qualname.unwrap_or(l.ht_name)))
+                && let Some(text) = read_text(self.model, reader, text, MAX_NAME)
+            {
+                name = text;
+            }
+            if let Some(text) = self.dunder_module(reader, addr) {
+                module = text;
+            }
+        }
+        let qualified = if module == builtins { name } else { format!("{module}.{name}") };
+        (qualified, module)
+    }
+
+    fn dunder_module(&self, reader: &mut Reader, addr: u64) -> Option<String> {
+        let dict = reader.u64(addr.wrapping_add(self.model.layout.type_object.tp_dict)).ok()?;
+        let mut found = None;
+        dicts::for_each_entry(self.model, reader, dict, MAX_NAMESPACE, &mut |reader, key, value| {
+            // One character more than needed tells "__module__" from what begins with it.
+            if read_text(self.model, reader, key, 11).as_deref() == Some("__module__") {
+                found = read_text(self.model, reader, value, MAX_NAME);
+                return false;
+            }
+            true
+        });
+        found
+    }
+}
+
+/// A thread's view of [`Types`]: lookups without the lock for words seen before.
+pub struct TypeCache<'a, 't> {
+    types: &'a Types<'t>,
+    local: FxHashMap<u64, Option<Shape>>,
+    last: (u64, Option<Shape>),
+    /// For reading type objects: keeps the caller's cursor where it is.
+    reader: Reader<'a>,
+}
+
+impl<'a, 't> TypeCache<'a, 't> {
+    pub fn new(types: &'a Types<'t>, reader: Reader<'a>) -> Self {
+        TypeCache { types, local: FxHashMap::default(), last: (0, None), reader }
+    }
+
+    pub fn types(&self) -> &'a Types<'t> {
+        self.types
+    }
+
+    pub fn model(&self) -> &'t Model {
+        self.types.model
+    }
+
+    /// The type at `addr`, if there is one.
+    #[inline]
+    pub fn get(&mut self, addr: u64) -> Option<Shape> {
+        if addr == self.last.0 {
+            return self.last.1;
+        }
+        if addr < self.types.lowest || addr & 7 != 0 || addr >> 56 != 0 {
+            return None;
+        }
+        let shape = match self.local.get(&addr) {
+            Some(shape) => *shape,
+            None => self.learn(addr),
+        };
+        self.last = (addr, shape);
+        shape
+    }
+
+    #[cold]
+    fn learn(&mut self, addr: u64) -> Option<Shape> {
+        let shape = self.types.lookup(&mut self.reader, addr);
+        if shape.is_some() || self.local.len() < MAX_REJECTED {
+            self.local.insert(addr, shape);
+        }
+        shape
+    }
+
+    /// The type of the object at `addr`, if it has a known one.
+    #[inline]
+    pub fn type_of(&mut self, reader: &mut Reader, addr: u64) -> Option<Shape> {
+        let word = self.types.model.type_of(reader, addr).ok()?;
+        self.get(word)
+    }
+}

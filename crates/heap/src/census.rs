@@ -1,0 +1,287 @@
+//! The census: a name for every block.
+//!
+//! 1. Every used block *proposes* the object it looks like, with the evidence for it.
+//! 2. Every proposed object *claims* the blocks it owns.
+//! 3. Claims and proposals are *settled* ([`claims`](crate::claims)).
+//! 4. What is left is looked for among the words of objects whose insides are not known.
+//!
+//! Passes go over the spans in parallel and write to columns by block id, so the result does not
+//! depend on the number of threads.
+
+use crate::claims::{Claim, NOBODY, settle};
+use crate::kinds::{Domain, KindId, Kinds, Sure};
+use crate::marks::Mark;
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use wmr_alloc::{Blocks, SpanKind};
+use wmr_cpython::family::Family;
+use wmr_cpython::model::{Model, flags};
+use wmr_cpython::object::{Evidence, Identifier, Object, Source};
+use wmr_cpython::owns::{self, Part};
+use wmr_cpython::types::{Type, TypeCache, Types};
+use wmr_memory::{Reader, Target};
+
+/// What every block is.
+pub struct Census {
+    /// All types met, by [`TypeId`](wmr_cpython::types::TypeId).
+    pub types: Vec<Type>,
+    pub kinds: Kinds,
+    marks: Vec<Mark>,
+    /// The claims that stand: who owns which block, in address order.
+    claims: Vec<Claim>,
+    /// The kind of each [`Part`], and of what hangs on objects of a type in a field not known.
+    parts: Vec<KindId>,
+    held: FxHashMap<u32, KindId>,
+    holders: Vec<Claim>,
+}
+
+/// What is known of blocks before any object is looked for: free-listed objects, the interpreter's own.
+pub struct Known {
+    pub addr: u64,
+    pub kind: String,
+    pub detail: String,
+}
+
+/// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
+const MAX_HELD_SCAN: u32 = 4096;
+
+impl Census {
+    pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
+        let types = Types::new(target, model, blocks);
+        let mut kinds = Kinds::default();
+        let mut marks = vec![Mark::NONE; blocks.len() as usize];
+        for known in known {
+            if let Some(id) = blocks.find(known.addr) {
+                let kind = kinds.intern(Domain::CPython, &known.kind, &known.detail, Sure::Exact);
+                marks[id as usize] = Mark::kind(kind);
+            }
+        }
+        let pass = Pass { target, model, blocks, types: &types };
+        let mut claims = pass.propose(&mut marks);
+        pass.claims_of_static_types(&mut claims);
+        let claims = settle(claims, &mut marks);
+        let parts: Vec<_> =
+            Part::ALL.iter().map(|p| kinds.intern(Domain::CPython, p.name(), "", Sure::Exact)).collect();
+        for claim in &claims {
+            marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
+        }
+        let list = types.all();
+        let mut held = FxHashMap::default();
+        let holders = pass.held(&list, &mut marks, &mut kinds, &mut held);
+        Census { types: list, kinds, marks, claims, parts, held, holders }
+    }
+
+    /// What is known of a block.
+    pub fn mark(&self, block: u32) -> Mark {
+        self.marks[block as usize]
+    }
+
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    pub fn marks_mut(&mut self) -> &mut [Mark] {
+        &mut self.marks
+    }
+
+    /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
+    pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))
+    }
+}
+
+struct Pass<'a> {
+    target: &'a Target,
+    model: &'a Model,
+    blocks: &'a Blocks,
+    types: &'a Types<'a>,
+}
+
+/// How the allocator of a span rounds.
+fn source(kind: SpanKind, block_bytes: u64) -> Source {
+    match kind {
+        SpanKind::Pymalloc { .. } => Source::Pymalloc { block: block_bytes },
+        SpanKind::Slots { .. } => Source::Slot,
+        SpanKind::Heap { .. } | SpanKind::Mmapped => Source::Malloc,
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn identifier(&self) -> Identifier<'a, 'a> {
+        let cache = TypeCache::new(self.types, self.target.reader());
+        Identifier::new(cache, self.target.reader())
+    }
+
+    /// Splits the column of marks by span.
+    fn by_span<'m>(&self, mut marks: &'m mut [Mark]) -> Vec<(usize, &'m mut [Mark])> {
+        let mut out = Vec::with_capacity(self.blocks.spans().len());
+        for span in 0..self.blocks.spans().len() {
+            let (head, tail) = marks.split_at_mut(self.blocks.ids(span).len());
+            out.push((span, head));
+            marks = tail;
+        }
+        out
+    }
+
+    fn propose(&self, marks: &mut [Mark]) -> Vec<Claim> {
+        let claims: Vec<Vec<Claim>> = self
+            .by_span(marks)
+            .into_par_iter()
+            .map_init(
+                || (self.identifier(), self.target.reader(), self.target.reader()),
+                |(identifier, local, remote), (span, marks)| {
+                    let mut claims = Vec::new();
+                    let kind = self.blocks.spans()[span].kind;
+                    for (block, mark) in self.blocks.iter_span(span).zip(marks) {
+                        if !mark.is_none() {
+                            continue;
+                        }
+                        let allocation = self.model.unpad(local, block.start, block.usable);
+                        let Some(object) = identifier.identify(local, allocation, source(kind, block.bytes))
+                        else {
+                            continue;
+                        };
+                        let linked = object.evidence == Evidence::Linked;
+                        *mark = Mark::object(object.shape.id, linked, object.tracked);
+                        self.claims_of(remote, &object, block.id, &mut claims);
+                    }
+                    claims
+                },
+            )
+            .collect();
+        claims.concat()
+    }
+
+    fn claims_of(&self, reader: &mut Reader, object: &Object, owner: u32, claims: &mut Vec<Claim>) {
+        if matches!(object.shape.family, Family::Int | Family::Float | Family::Bytes | Family::Tuple) {
+            return;
+        }
+        let mut cursor = reader.clone();
+        owns::owned(self.model, reader, object, &mut |owned| {
+            if let Some(block) = self.whole_block(&mut cursor, owned.addr, owned.bytes, owned.part) {
+                claims.push(Claim { block, part: owned.part, owner });
+            }
+        });
+    }
+
+    /// The block whose data begins at `addr` and has room for `bytes`.
+    fn whole_block(&self, reader: &mut Reader, addr: u64, bytes: u64, part: Part) -> Option<u32> {
+        /// 3.11 and 3.12 keep sizes before an instance's values: at most 30 names and two bytes.
+        const VALUES_PREFIX: u64 = 32;
+        let id = self.blocks.find(addr)?;
+        let block = self.blocks.block(id);
+        let allocation = self.model.unpad(reader, block.start, block.usable);
+        let before = addr.checked_sub(allocation.data)?;
+        let slack = if part == Part::DictValues { VALUES_PREFIX } else { 0 };
+        (before <= slack && before.checked_add(bytes)? <= allocation.size).then_some(id)
+    }
+
+    /// Static types own blocks too: a structseq's members, copied names and documentation.
+    fn claims_of_static_types(&self, claims: &mut Vec<Claim>) {
+        let mut reader = self.target.reader();
+        let mut cursor = self.target.reader();
+        for ty in self.types.all() {
+            if self.types.is_static(ty.addr) {
+                let _ = owns::type_parts(self.model, &mut reader, ty.addr, &mut |part, addr, bytes| {
+                    if let Some(block) = self.whole_block(&mut cursor, addr, bytes, part) {
+                        claims.push(Claim { block, part, owner: NOBODY });
+                    }
+                });
+            }
+        }
+    }
+
+    /// Blocks that nobody claims, at whose start a word of an object of a C type points.
+    fn held(
+        &self,
+        types: &[Type],
+        marks: &mut [Mark],
+        kinds: &mut Kinds,
+        held: &mut FxHashMap<u32, KindId>,
+    ) -> Vec<Claim> {
+        let ends = hidden_fields(self.model, types, &mut self.target.reader());
+        let mut found: Vec<Claim> = self
+            .by_span(marks)
+            .into_par_iter()
+            .map_init(
+                || (self.target.reader(), self.target.reader()),
+                |(reader, cursor), (span, marks)| {
+                    let mut found = Vec::new();
+                    for (block, mark) in self.blocks.iter_span(span).zip(marks.iter()) {
+                        let Some(id) = mark.as_object() else { continue };
+                        let Some(end) = ends.get(id as usize).filter(|e| **e > 0) else { continue };
+                        let shape = &types[id as usize].shape;
+                        let data = self.model.unpad(reader, block.start, block.usable).data;
+                        let object = data + u64::from(shape.presize);
+                        for at in (self.model.layout.object.size..u64::from(*end)).step_by(8) {
+                            let Ok(word) = reader.u64(object + at) else { break };
+                            if let Some(held) = self.whole_block(cursor, word, 0, Part::TypeData) {
+                                found.push(Claim { block: held, part: Part::TypeData, owner: block.id });
+                            }
+                        }
+                    }
+                    found
+                },
+            )
+            .collect::<Vec<_>>()
+            .concat();
+        found.retain(|c| marks[c.block as usize].is_none());
+        found.sort_unstable();
+        found.dedup_by_key(|c| c.block);
+        for claim in &found {
+            let Some(id) = marks[claim.owner as usize].as_object() else { continue };
+            let kind = *held.entry(id).or_insert_with(|| {
+                let name = format!("data of {}", types[id as usize].name);
+                kinds.intern(Domain::Native, &name, "", Sure::Owner)
+            });
+            marks[claim.block as usize] = Mark::kind(kind);
+        }
+        found
+    }
+}
+
+/// Per type: how far into an instance there may be pointers that no table names; 0 for none. That is
+/// the part of an instance that a C type laid out. What a Python class adds are references.
+fn hidden_fields(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<u32> {
+    let dealloc = model.layout.table.offset("PyTypeObject", "tp_dealloc").unwrap_or(48);
+    let deallocs: Vec<u64> = types.iter().map(|t| reader.u64(t.addr + dealloc).unwrap_or(0)).collect();
+    // `subtype_dealloc`, what all Python classes have, by far the most frequent among heap types.
+    let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
+    for (ty, dealloc) in types.iter().zip(&deallocs) {
+        if ty.shape.flags & flags::HEAPTYPE != 0 {
+            *counts.entry(*dealloc).or_default() += 1;
+        }
+    }
+    let python_class = counts.into_iter().max_by_key(|(dealloc, n)| (*n, *dealloc)).map_or(0, |c| c.0);
+    (0..types.len())
+        .map(|i| {
+            let mut at = i;
+            for _ in 0..types.len() {
+                let ty = &types[at];
+                // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
+                if ty.name == "numpy.generic" {
+                    return 0;
+                }
+                match ty.base {
+                    Some(base) if deallocs[at] == python_class => at = base as usize,
+                    _ => break,
+                }
+            }
+            let ty = &types[at];
+            let known = ty.shape.family != Family::Plain;
+            let scalar = bases(types, at).any(|t| t.name == "numpy.generic");
+            if known || scalar { 0 } else { ty.shape.basicsize.min(MAX_HELD_SCAN) }
+        })
+        .collect()
+}
+
+/// A type and its bases.
+fn bases(types: &[Type], first: usize) -> impl Iterator<Item = &Type> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let ty = types.get(next?)?;
+        next = ty.base.map(|b| b as usize);
+        Some(ty)
+    })
+    .take(types.len())
+}

@@ -1,0 +1,168 @@
+//! Settling who owns a block: claims of owners against each other and against lone proposals.
+//!
+//! Order of belief: the allocator's state, an object in the collector's lists, a claim, a proposal that
+//! nothing else supports. A proposal that loses takes its own claims with it, to a fixed point.
+
+use crate::marks::Mark;
+use wmr_cpython::owns::Part;
+
+/// No block: the owner is a static object, or several owners share the block.
+pub const NOBODY: u32 = u32::MAX;
+
+/// Rounds after which blocks that still change sides stay unnamed: two that claim each other.
+const MAX_ROUNDS: usize = 16;
+
+/// "This block is mine", says an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    pub block: u32,
+    pub part: Part,
+    pub owner: u32,
+}
+
+/// Decides every claim. Blocks that lose their proposal are unmarked; what is returned are the claims
+/// that stand, one a block, in address order.
+///
+/// `claims` come in any order; the result does not depend on it.
+pub fn settle(mut claims: Vec<Claim>, marks: &mut [Mark]) -> Vec<Claim> {
+    claims.sort_unstable();
+    claims.dedup();
+    let mut lost: Vec<u32> = Vec::new();
+    let mut settled = false;
+    for _ in 0..MAX_ROUNDS {
+        let now = losers(&claims, marks, &lost);
+        if now == lost {
+            settled = true;
+            break;
+        }
+        lost = now;
+    }
+    if !settled {
+        // Neither side of a quarrel is believed.
+        let other = losers(&claims, marks, &lost);
+        lost.extend(other);
+        lost.sort_unstable();
+        lost.dedup();
+    }
+    for block in &lost {
+        marks[*block as usize] = Mark::NONE;
+    }
+    let mut standing = Vec::new();
+    for group in claims.chunk_by(|a, b| a.block == b.block) {
+        if !marks[group[0].block as usize].is_none() {
+            continue;
+        }
+        // The sole dict of a table that others only used to share owns it; shared by several, nobody.
+        let mut live = group.iter().filter(|c| !is_lost(&lost, c.owner));
+        let Some(best) = live.next() else { continue };
+        let mut winner = *best;
+        if best.part == Part::SharedKeys && live.next().is_some() {
+            winner.owner = NOBODY;
+        }
+        standing.push(winner);
+    }
+    standing.shrink_to_fit();
+    standing
+}
+
+/// Blocks whose lone proposal is contradicted by a claim of an owner that has not itself lost.
+fn losers(claims: &[Claim], marks: &[Mark], lost: &[u32]) -> Vec<u32> {
+    let mut out = Vec::new();
+    for claim in claims {
+        let mark = marks[claim.block as usize];
+        if mark.as_object().is_some()
+            && !mark.is_linked()
+            && claim.owner != claim.block
+            && !is_lost(lost, claim.owner)
+            && out.last() != Some(&claim.block)
+        {
+            out.push(claim.block);
+        }
+    }
+    out
+}
+
+fn is_lost(lost: &[u32], owner: u32) -> bool {
+    !lost.is_empty() && lost.binary_search(&owner).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn claim(block: u32, owner: u32) -> Claim {
+        Claim { block, part: Part::ListItems, owner }
+    }
+
+    #[test]
+    fn a_claim_beats_a_lone_proposal_but_not_a_linked_object() {
+        let mut marks = vec![Mark::object(1, true, true), Mark::object(2, false, false), Mark::NONE];
+        let standing = settle(vec![claim(1, 0), claim(2, 0), claim(0, 1)], &mut marks);
+        assert_eq!(standing, [claim(1, 0), claim(2, 0)]);
+        assert!(marks[1].is_none() && marks[0].is_linked());
+    }
+
+    #[test]
+    fn a_losers_own_claims_are_withdrawn() {
+        // 0 is sure and claims 1, whose proposal claimed 2, whose proposal claimed 3.
+        let mut marks = vec![
+            Mark::object(1, true, true),
+            Mark::object(2, false, false),
+            Mark::object(3, false, false),
+            Mark::NONE,
+        ];
+        let standing = settle(vec![claim(1, 0), claim(2, 1), claim(3, 2)], &mut marks);
+        assert_eq!(standing, [claim(1, 0), claim(3, 2)]);
+        assert!(marks[2].as_object().is_some());
+    }
+
+    #[test]
+    fn two_that_claim_each_other_are_both_unnamed() {
+        let mut marks = vec![Mark::object(1, false, false), Mark::object(2, false, false)];
+        assert!(settle(vec![claim(0, 1), claim(1, 0)], &mut marks).is_empty());
+        assert!(marks.iter().all(|m| m.is_none()));
+    }
+
+    #[test]
+    fn keys_shared_by_dicts_belong_to_nobody_unless_a_type_caches_them() {
+        let shared = |owner| Claim { block: 0, part: Part::SharedKeys, owner };
+        let mut marks = vec![Mark::NONE; 3];
+        assert_eq!(settle(vec![shared(1), shared(2)], &mut marks)[0].owner, NOBODY);
+        assert_eq!(settle(vec![shared(1)], &mut marks)[0].owner, 1);
+        let of_type = Claim { block: 0, part: Part::DictKeys, owner: 2 };
+        assert_eq!(settle(vec![shared(1), of_type], &mut marks), [of_type]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_claims_does_not_matter(
+            pairs in prop::collection::vec((0u32..12, 0u32..12), 0..40),
+            kinds in prop::collection::vec(0u8..3, 12),
+            seed in any::<u64>(),
+        ) {
+            let marks: Vec<Mark> = kinds.iter().map(|k| match k {
+                0 => Mark::NONE,
+                1 => Mark::object(1, false, false),
+                _ => Mark::object(1, true, true),
+            }).collect();
+            let claims: Vec<Claim> = pairs.iter().map(|(b, o)| claim(*b, *o)).collect();
+            let mut shuffled = claims.clone();
+            let n = shuffled.len().max(1);
+            for i in 0..shuffled.len() {
+                let j = (seed as usize).wrapping_mul(i + 7) % n;
+                shuffled.swap(i, j);
+            }
+            let (mut a, mut b) = (marks.clone(), marks.clone());
+            let x = settle(claims, &mut a);
+            let y = settle(shuffled, &mut b);
+            prop_assert_eq!(&x, &y);
+            prop_assert_eq!(&a, &b);
+            // What the collector vouches for is never lost, and nobody owns a block twice.
+            for (m, before) in a.iter().zip(&marks) {
+                prop_assert!(!before.is_linked() || m == before);
+            }
+            prop_assert!(x.windows(2).all(|w| w[0].block < w[1].block));
+        }
+    }
+}
