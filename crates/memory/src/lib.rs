@@ -5,14 +5,17 @@
 //! with their residency, the threads, and the ELF images with their symbols.
 
 mod fault;
+mod file;
 mod image;
+pub mod live;
 mod mapping;
 mod reader;
 pub mod synthetic;
 mod target;
 
 pub use fault::{Fault, Why};
-pub use image::{Image, Segment, Symbol};
+pub use file::FileSource;
+pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
 pub use reader::Reader;
 pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread};

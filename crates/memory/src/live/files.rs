@@ -1,0 +1,147 @@
+//! The files behind a live process's mappings, opened before it is stopped.
+
+use super::procdir::ProcDir;
+use super::smaps::Entry;
+use crate::{Backing, FileSource, Mapping};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files held open at a time: half of the usual limit of 1024 descriptors.
+const MAX_FILES: usize = 512;
+
+type Key = ((u32, u32), u64, Vec<u8>);
+
+/// Files by device, inode and name.
+pub(super) struct LiveFiles {
+    open: FxHashMap<Key, Arc<File>>,
+    /// Names of files that are mapped but could not be opened.
+    pub missing: Vec<Vec<u8>>,
+}
+
+impl LiveFiles {
+    /// Opens every mapped file once. Those of a file system that may never answer (FUSE, network) are
+    /// left alone.
+    pub fn open(dir: &ProcDir, entries: &[Entry]) -> Self {
+        let slow = slow_devices(&dir.text("mountinfo").unwrap_or_default());
+        let exe = dir.link("exe").unwrap_or_default();
+        let mut files = LiveFiles { open: FxHashMap::default(), missing: Vec::new() };
+        let mut refused: FxHashSet<Key> = FxHashSet::default();
+        for mapping in entries.iter().map(|entry| &entry.mapping).filter(|m| m.backing == Backing::File) {
+            let key = key(mapping);
+            if files.open.contains_key(&key) || refused.contains(&key) {
+                continue;
+            }
+            let file = (files.open.len() < MAX_FILES && !slow.contains(&mapping.dev))
+                .then(|| open_mapped(dir, mapping, &exe))
+                .flatten();
+            match file {
+                Some(file) => {
+                    files.open.insert(key, Arc::new(file));
+                }
+                None => {
+                    files.missing.push(mapping.name.clone());
+                    refused.insert(key);
+                }
+            }
+        }
+        files
+    }
+
+    pub fn get(&self, mapping: &Mapping) -> Option<&Arc<File>> {
+        if mapping.backing != Backing::File {
+            return None;
+        }
+        self.open.get(&key(mapping))
+    }
+}
+
+impl FileSource for LiveFiles {
+    fn open(&self, mapping: &Mapping) -> Option<File> {
+        let file = self.get(mapping)?;
+        // Opened anew for an offset of its own. Fails without a right to the file itself.
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| file.try_clone()).ok()
+    }
+}
+
+fn key(mapping: &Mapping) -> Key {
+    (mapping.dev, mapping.inode, mapping.name.clone())
+}
+
+/// The file of a mapping for certain, or nothing. Never the raw path: the target may live in another
+/// mount namespace, and an upgrade may have put another file there.
+pub(super) fn open_mapped(dir: &ProcDir, mapping: &Mapping, exe: &[u8]) -> Option<File> {
+    // This link is the mapping's file by definition, deleted or not. It takes CAP_CHECKPOINT_RESTORE.
+    let link = dir.path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+    if let Some(file) = open_regular(&link, |_| true) {
+        return Some(file);
+    }
+    let same = |metadata: &Metadata| same_file(mapping, metadata);
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    if exe == mapping.name
+        && let Some(file) = open_regular(&dir.path("exe"), same)
+    {
+        return Some(file);
+    }
+    let below = mapping.name.strip_prefix(b"/")?;
+    open_regular(&dir.path("root").join(OsStr::from_bytes(below)), same)
+}
+
+fn open_regular(path: &Path, right: impl Fn(&Metadata) -> bool) -> Option<File> {
+    let right = |metadata: Metadata| metadata.is_file() && right(&metadata);
+    // Before opening, as opening a device can do things; after it, as the path may have changed.
+    if !right(std::fs::metadata(path).ok()?) {
+        return None;
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    right(file.metadata().ok()?).then_some(file)
+}
+
+fn same_file(mapping: &Mapping, metadata: &Metadata) -> bool {
+    let dev = metadata.st_dev();
+    let same_device = (libc::major(dev), libc::minor(dev)) == mapping.dev;
+    // overlayfs (every container) and btrfs show stat another device than maps; both number the
+    // device 0:N. The inode decides then.
+    let virtual_device = libc::major(dev) == 0;
+    metadata.st_ino() == mapping.inode && (same_device || virtual_device)
+}
+
+/// Devices of mounted file systems whose answers come from another process or machine.
+fn slow_devices(mountinfo: &str) -> FxHashSet<(u32, u32)> {
+    let slow = |kind: &str| {
+        kind.starts_with("fuse")
+            || ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs", "lustre", "glusterfs"].contains(&kind)
+    };
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
+            let (mount, source) = line.split_once(" - ")?;
+            let (major, minor) = mount.split_ascii_whitespace().nth(2)?.split_once(':')?;
+            let kind = source.split_ascii_whitespace().next()?;
+            slow(kind).then_some((major.parse().ok()?, minor.parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_that_may_not_answer() {
+        let text = "22 27 0:21 / /proc rw - proc proc rw\n\
+                    40 27 0:44 / /mnt/s rw shared:1 master:2 - fuse.sshfs host: rw\n\
+                    41 27 0:45 / /mnt/n rw - nfs4 host:/x rw\n\
+                    42 27 254:1 / / rw - ext4 /dev/vda rw\n";
+        let slow = slow_devices(text);
+        assert_eq!(slow, [(0, 44), (0, 45)].into_iter().collect());
+    }
+}
