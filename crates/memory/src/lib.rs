@@ -6,6 +6,7 @@
 
 mod fault;
 mod file;
+mod file;
 mod image;
 pub mod live;
 mod mapping;
@@ -14,6 +15,7 @@ pub mod synthetic;
 mod target;
 
 pub use fault::{Fault, Why};
+pub use file::FileSource;
 pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
