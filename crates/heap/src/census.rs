@@ -12,7 +12,7 @@ use crate::claims::{Claim, NOBODY, settle};
 use crate::kinds::{Domain, KindId, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Model, flags};
@@ -29,9 +29,7 @@ pub struct Census {
     marks: Vec<Mark>,
     /// The claims that stand: who owns which block, in address order.
     claims: Vec<Claim>,
-    /// The kind of each [`Part`], and of what hangs on objects of a type in a field not known.
-    parts: Vec<KindId>,
-    held: FxHashMap<u32, KindId>,
+    /// Blocks that hang on an object in a field that is not known.
     holders: Vec<Claim>,
 }
 
@@ -66,9 +64,28 @@ impl Census {
             marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
         }
         let list = types.all();
-        let mut held = FxHashMap::default();
-        let holders = pass.held(&list, &mut marks, &mut kinds, &mut held);
-        Census { types: list, kinds, marks, claims, parts, held, holders }
+        let holders = pass.held(&list, &mut marks, &mut kinds);
+        Census { types: list, kinds, marks, claims, holders }
+    }
+
+    /// The census of a process without Python: every used block is unknown.
+    pub fn without_python(blocks: &Blocks) -> Census {
+        Census {
+            types: Vec::new(),
+            kinds: Kinds::default(),
+            marks: vec![Mark::NONE; blocks.len() as usize],
+            claims: Vec::new(),
+            holders: Vec::new(),
+        }
+    }
+
+    /// Takes the collector's permanent generation out of what is tracked, as `gc.get_objects()` does.
+    pub fn untrack(&mut self, blocks: &Blocks, objects: &FxHashSet<u64>) {
+        for addr in objects {
+            if let Some(id) = blocks.find(*addr) {
+                self.marks[id as usize].untrack();
+            }
+        }
     }
 
     /// What is known of a block.
@@ -78,10 +95,6 @@ impl Census {
 
     pub fn marks(&self) -> &[Mark] {
         &self.marks
-    }
-
-    pub fn marks_mut(&mut self) -> &mut [Mark] {
-        &mut self.marks
     }
 
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
@@ -192,13 +205,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Blocks that nobody claims, at whose start a word of an object of a C type points.
-    fn held(
-        &self,
-        types: &[Type],
-        marks: &mut [Mark],
-        kinds: &mut Kinds,
-        held: &mut FxHashMap<u32, KindId>,
-    ) -> Vec<Claim> {
+    fn held(&self, types: &[Type], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
+        let mut held: FxHashMap<u32, KindId> = FxHashMap::default();
         let ends = hidden_fields(self.model, types, &mut self.target.reader());
         let mut found: Vec<Claim> = self
             .by_span(marks)

@@ -2,11 +2,15 @@
 
 pub mod census;
 pub mod claims;
+mod inspect;
 pub mod kinds;
 pub mod ledger;
 mod marks;
+mod rows;
 
 pub use census::{Census, Known};
+pub use inspect::{Inspection, inspect, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};
 pub use ledger::{Amount, KnownRange, Ledger, Tally};
 pub use marks::Mark;
+pub use rows::{KindRow, ModuleRow, SizeRow, TypeRow};
