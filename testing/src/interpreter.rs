@@ -36,9 +36,9 @@ pub struct Interpreter {
     /// What the target takes for `/`, when that is not ours. A script cannot name a file outside it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub root: Option<PathBuf>,
-    /// Folder of libraries that `ld.so` was told to use (the launcher without `chroot`).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub library_path: Option<PathBuf>,
+    /// The same through its own `ld.so`, which needs no root; `/proc/PID/exe` is then the loader.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub loader: Vec<String>,
 }
 
 impl Interpreter {
@@ -50,6 +50,13 @@ impl Interpreter {
 
     pub fn is_debug(&self) -> bool {
         self.kind == Kind::Debug
+    }
+
+    /// The same interpreter started through its own `ld.so`, where there is such a way: a target
+    /// whose `/proc/PID/exe` is the loader and whose root is ours.
+    pub fn through_loader(&self) -> Option<Interpreter> {
+        let command = Some(self.loader.clone()).filter(|l| !l.is_empty())?;
+        Some(Interpreter { command, root: None, ..self.clone() })
     }
 
     /// The interpreter, without arguments, not affected by the `PYTHON*` variables around us.
@@ -159,29 +166,22 @@ pub fn discover() -> Vec<Interpreter> {
             continue;
         }
         let command = vec![path.to_string_lossy().into_owned()];
-        found.extend(ask(command, exe, kind, None, None).ok());
+        found.extend(identify(command, exe, kind).ok());
     }
     sort(&mut found);
     found
 }
 
-/// Completes an index entry by asking the interpreter itself.
+/// Makes an index entry by asking the interpreter itself.
 ///
 /// # Errors
-/// It does not run, is not CPython, or is free-threaded (which other tests cover).
-pub(crate) fn ask(
-    command: Vec<String>,
-    exe: PathBuf,
-    kind: Kind,
-    root: Option<PathBuf>,
-    library_path: Option<PathBuf>,
-) -> io::Result<Interpreter> {
+/// It does not run, is not CPython, or is free-threaded.
+pub fn identify(command: Vec<String>, exe: PathBuf, kind: Kind) -> io::Result<Interpreter> {
     const QUESTION: &str = "import sys, platform, sysconfig\n\
         print('%s %d.%d.%d %d %d' % ((platform.python_implementation(),) + tuple(sys.version_info[:3]) \
         + (hasattr(sys, 'gettotalrefcount'), bool(sysconfig.get_config_var('Py_GIL_DISABLED')))))";
-    let unnamed = String::from("?");
-    let mut python =
-        Interpreter { version: unnamed.clone(), tag: unnamed, kind, command, exe, root, library_path };
+    let (version, tag) = (String::from("?"), String::from("?"));
+    let mut python = Interpreter { version, tag, kind, command, exe, root: None, loader: Vec::new() };
     let answer = python.output(QUESTION)?;
     let words: Vec<&str> = answer.split_whitespace().collect();
     let ["CPython", version, debug, "0"] = words[..] else {
@@ -197,7 +197,7 @@ pub(crate) fn ask(
 }
 
 /// Oldest first; within a version pyenv's, then the machine's own, then the unpacked, then debug builds.
-pub(crate) fn sort(found: &mut [Interpreter]) {
+pub fn sort(found: &mut [Interpreter]) {
     found.sort_by_key(|i| (i.minor(), i.kind as u8, i.exe.clone()));
 }
 

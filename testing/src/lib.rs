@@ -17,7 +17,9 @@ mod target;
 
 pub use build::{build_extension, compile_c};
 pub use core_file::{gcore, kernel_core};
-pub use interpreter::{Interpreter, Kind, cache_dir, discover, index_path, interpreters, python};
+pub use interpreter::{
+    Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort,
+};
 pub use target::{READY, Target};
 
 use std::path::{Path, PathBuf};
