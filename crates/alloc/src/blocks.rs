@@ -54,6 +54,7 @@ pub struct Span {
     /// Blocks that start in the span.
     count: u32,
     /// Pymalloc: index of the first pool's class byte. Heap: index of the first chunk's size.
+    /// Mmapped: usable bytes.
     data: usize,
     /// Pymalloc: address of the arena's first pool. Mmapped: end of the whole chunk.
     base: u64,
@@ -188,7 +189,9 @@ impl Blocks {
         match span.kind {
             SpanKind::Pymalloc { geometry, .. } => self.find_in_pool(span, geometry, addr),
             SpanKind::Heap { .. } => self.find_in_heap(span, addr),
-            SpanKind::Mmapped => span.carry.or((addr >= span.origin).then_some(span.first)),
+            SpanKind::Mmapped => {
+                span.carry.or((addr >= span.origin).then_some(span.first)).filter(|&id| self.covers(id, addr))
+            }
             SpanKind::Slots { stride } => {
                 let i = (addr - span.origin) / u64::from(stride);
                 self.used(span, i).then(|| self.rank(span, i))
@@ -314,8 +317,7 @@ impl Blocks {
                 let size = self.chunk_size(span, id);
                 (size, size - 8)
             }
-            // No chunk follows into whose header it could reach.
-            SpanKind::Mmapped => (span.base - span.start, span.base - start),
+            SpanKind::Mmapped => (span.base - span.start, span.data as u64),
             SpanKind::Slots { stride } => (u64::from(stride), u64::from(stride)),
         };
         let nested = if id + 1 == span.first + span.count { span.nested } else { 0 };

@@ -5,10 +5,23 @@
 //! Large requests get a *mmapped* chunk each. Free chunks wait in per-thread caches (*tcache*),
 //! *fastbins* (gone in 2.43) and *bins*; the first two look like chunks in use.
 
-use crate::blocks::Mark;
-use crate::naming::Allocator;
+mod chunks;
+mod free;
+mod layout;
+mod locate;
+mod mmapped;
+
+use crate::blocks::{Mark, State};
+use crate::naming::{Allocator, allocator};
+use crate::pymalloc::contiguous_end;
+use chunks::{Part, Walked};
+use free::Heaps;
+use layout::{FLAGS, HEAP_MAX, HEAP_PREV, HEAP_SIZE, NONCONTIGUOUS};
+use locate::{Main, Params};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use wmr_memory::Target;
+use wmr_memory::{Backing, Reader, Target};
 
 /// What the walk of glibc's malloc found.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +32,9 @@ pub struct Glibc {
     pub mmapped: Vec<Mmapped>,
     /// In address order, not overlapping.
     pub(crate) heaps: Vec<HeapWalk>,
+    /// Blocks in which threads keep their caches (`tcache_perthread_struct`): used, by malloc itself.
+    /// Without caches that hold nothing, which cannot be told from other zeroes.
+    pub tcaches: Vec<u64>,
     /// `mp_.n_mmaps` and `mp_.mmapped_mem`, where `mp_` was found: what malloc itself counts.
     pub mmap_counters: Option<(u64, u64)>,
     /// What could not be read or contradicts itself, and what it cost.
@@ -56,6 +72,8 @@ pub struct Mmapped {
     pub end: u64,
     /// What malloc returned.
     pub user: u64,
+    /// Bytes from `user` on: `malloc_usable_size`.
+    pub usable: u64,
 }
 
 /// One contiguous part of an arena's memory, chunk by chunk.
@@ -122,9 +140,312 @@ impl Glibc {
     }
 }
 
+/// Steps of one part of the main heap that is looked for by its chunks.
+const MAX_PART_STEPS: u64 = 1 << 32;
+/// Heaps of one thread arena: user space in steps of 64 MiB.
+const MAX_HEAPS: usize = 1 << 21;
+
 /// Finds and walks glibc's malloc. `skip` names memory that is known to be another's (arenas of
 /// pymalloc), sorted and disjoint: no mmapped chunk is looked for inside of it.
+///
+/// Nothing fails once the main arena is found: what could not be read is in [`Glibc::notes`].
 pub fn find(target: &Target, skip: &[Range<u64>]) -> Result<Glibc, NotFound> {
-    let _ = skip;
-    Err(NotFound { allocator: crate::naming::allocator(&target.images) })
+    let mut reader = target.reader();
+    let main = locate::main_arena(target, &mut reader)
+        .ok_or_else(|| NotFound { allocator: allocator(&target.images) })?;
+    let mut glibc = Glibc::default();
+    if !main.initialised {
+        glibc.arenas.push(Arena { addr: main.addr, main: true, ..Arena::default() });
+        return Ok(glibc);
+    }
+    let addresses = locate::ring(target, &mut reader, &main, &mut glibc.notes);
+    let mut parts = Vec::new();
+    for (index, &addr) in addresses.iter().enumerate() {
+        let read = |reader: &mut Reader, at| reader.u64(addr + at).unwrap_or(0);
+        glibc.arenas.push(Arena {
+            addr,
+            main: index == 0,
+            system_bytes: read(&mut reader, main.layout.system_mem),
+            ..Arena::default()
+        });
+        if index > 0 {
+            thread_heaps(target, &mut reader, index, addr, &main, &mut parts, &mut glibc.notes);
+        }
+    }
+    let params = main_heap(target, &mut reader, &main, skip, &mut parts, &mut glibc);
+    parts.sort_by_key(|p| p.start);
+    let mut end = 0;
+    parts.retain(|p| {
+        let apart = p.start >= end;
+        end = end.max(p.end);
+        apart
+    });
+
+    let walked: Vec<Walked> =
+        parts.par_iter().map_init(|| target.reader(), |reader, part| part.walk(reader)).collect();
+    let candidates: Vec<u64> = walked.iter().flat_map(|w| w.tcaches.iter().copied()).collect();
+    for (part, walk) in parts.iter().zip(walked) {
+        glibc.take(part, walk);
+    }
+    glibc.release(&mut reader, &addresses, &main, &candidates, params);
+    glibc.check_bins(target, main.layout);
+
+    let mut taken: Vec<Range<u64>> = skip.to_vec();
+    taken.extend(glibc.heaps.iter().map(|h| h.start..h.end));
+    taken.sort_by_key(|t| t.start);
+    let expected = params.map(|p| p.n_mmaps);
+    glibc.mmapped =
+        mmapped::find(&mut reader, &target.mappings, &taken, target.page_size.max(4096), expected);
+    glibc.mmap_counters = params.map(|p| (p.n_mmaps, p.mmapped_mem));
+    let bytes = glibc.mmapped.iter().map(|m| m.end - m.start).sum::<u64>();
+    if let Some((count, counted)) = glibc.mmap_counters
+        && (count, counted) != (glibc.mmapped.len() as u64, bytes)
+    {
+        glibc.notes.push(format!(
+            "malloc: {} mmapped chunks of {bytes} bytes found, malloc itself counts {count} of {counted}",
+            glibc.mmapped.len()
+        ));
+    }
+    Ok(glibc)
+}
+
+/// Finds the heaps of a thread arena: from the newest, where top is, by the `prev` links.
+fn thread_heaps(
+    target: &Target,
+    reader: &mut Reader,
+    index: usize,
+    arena: u64,
+    main: &Main,
+    parts: &mut Vec<Part>,
+    notes: &mut Vec<String>,
+) {
+    let top = reader.u64(arena + main.layout.top).unwrap_or(0);
+    let own = arena & !(HEAP_MAX - 1);
+    let info = arena - own;
+    let mut heap = top & !(HEAP_MAX - 1);
+    let mut seen = BTreeSet::new();
+    loop {
+        let end = reader.u64(heap.wrapping_add(HEAP_SIZE)).ok().and_then(|size| {
+            let end = heap.checked_add(size)?;
+            let mapped = contiguous_end(&target.mappings, heap);
+            (size <= HEAP_MAX && size > info && end <= mapped && end.is_multiple_of(16)).then_some(end)
+        });
+        let (Ok(true), Some(end)) = (reader.u64(heap).map(|a| a == arena), end) else {
+            notes.push(format!("malloc: {heap:#x} is no heap of arena {arena:#x}: the rest is left out"));
+            return;
+        };
+        if seen.len() >= MAX_HEAPS || !seen.insert(heap) {
+            notes.push(format!("malloc: the heaps of arena {arena:#x} run in a circle at {heap:#x}"));
+            return;
+        }
+        let first = match heap == own {
+            true => (arena + main.layout.size).next_multiple_of(16),
+            false => (heap + info).next_multiple_of(16),
+        };
+        let top = (heap..end).contains(&top).then_some(top);
+        parts.push(Part { start: heap, end, first, top, arena: index as u32, main: false });
+        if heap == own {
+            return;
+        }
+        heap = reader.u64(heap + HEAP_PREV).unwrap_or(0);
+    }
+}
+
+/// Finds the parts of the main heap: from `sbrk_base` on, and where `brk` failed in mapped memory.
+fn main_heap(
+    target: &Target,
+    reader: &mut Reader,
+    main: &Main,
+    skip: &[Range<u64>],
+    parts: &mut Vec<Part>,
+    glibc: &mut Glibc,
+) -> Option<Params> {
+    let top = reader.u64(main.addr + main.layout.top).unwrap_or(0);
+    let system = glibc.arenas[0].system_bytes;
+    // Before the first chunk is cut top is in the arena itself; large requests may have been mapped already.
+    let blank = top == main.addr + main.layout.bins - 16;
+    let part_at = |reader: &mut Reader, base: u64| {
+        let mapped = writable_end(target, base);
+        let within = (base..mapped).contains(&top);
+        let end = match within {
+            true => mapped.min(top.saturating_add(reader.u64(top + 8).unwrap_or(0) & !7)),
+            false => mapped,
+        };
+        Part {
+            start: base,
+            end,
+            first: base.next_multiple_of(16),
+            top: within.then_some(top),
+            arena: 0,
+            main: true,
+        }
+    };
+    let params = locate::params(reader, &main.region, |reader, base| {
+        let part = part_at(reader, base);
+        if blank { base == 0 } else { base != 0 && part.end > base && part.starts_at(reader, part.first) }
+    });
+    if params.is_none() {
+        glibc.notes.push("malloc: mp_ not found: mmapped chunks are not checked against its count".into());
+    }
+    if blank {
+        return params;
+    }
+    let brk = target.mappings.iter().find(|m| m.backing == Backing::Brk).map(|m| m.start);
+    let around_top = target.mapping(top).map(|m| m.start);
+    let base = params.map(|p| p.sbrk_base).or(brk).or(around_top)?;
+    let mut first = part_at(reader, base);
+    if first.top.is_none() {
+        // Where brk was refused this part ends before its mapping may.
+        first.end = first.chain_end(reader, first.first, MAX_PART_STEPS).unwrap_or(first.end);
+    }
+    let mut bytes = first.end - first.start;
+    parts.push(first);
+    let noncontiguous = reader.u32(main.addr + FLAGS).is_ok_and(|f| f & NONCONTIGUOUS != 0);
+    if first.top.is_none() || noncontiguous || bytes < system {
+        bytes += mapped_parts(target, reader, top, skip, parts);
+    }
+    if bytes != system {
+        glibc.notes.push(format!("malloc: {bytes} bytes of main heap found, malloc itself counts {system}"));
+    }
+    params
+}
+
+/// Parts of the main heap that came from `mmap`. They start at a page and end with fenceposts at the end
+/// of one, or with the top chunk. The bytes found.
+fn mapped_parts(
+    target: &Target,
+    reader: &mut Reader,
+    top: u64,
+    skip: &[Range<u64>],
+    parts: &mut Vec<Part>,
+) -> u64 {
+    let page = target.page_size.max(4096);
+    let known = target.mappings.iter().any(|m| !m.residency.runs.is_empty());
+    let mut taken: Vec<Range<u64>> = skip.to_vec();
+    taken.extend(parts.iter().map(|p| p.start..p.end));
+    taken.sort_by_key(|t| t.start);
+    let mut bytes = 0;
+    for area in mmapped::areas(&target.mappings) {
+        let mut at = area.start;
+        while let Some(touched) = area.touched(at, page, known) {
+            at = touched;
+            let i = taken.partition_point(|t| t.end <= at);
+            if let Some(t) = taken.get(i).filter(|t| t.start <= at) {
+                at = t.end.next_multiple_of(page);
+                continue;
+            }
+            let within = (at..area.end).contains(&top).then_some(top);
+            let mut end = None;
+            // Ends are tried with and without top: an older part may lie below the newest.
+            for top in [None, within] {
+                let part = Part { start: at, end: area.end, first: at, top, arena: 0, main: true };
+                let sound = reader.u64(at + 8).is_ok_and(|size| size & 7 == 1);
+                if sound && part.starts_at(reader, at) {
+                    end = part.chain_end(reader, at, MAX_PART_STEPS).filter(|e| e.is_multiple_of(page));
+                    if let Some(end) = end {
+                        let top = top.filter(|t| (at..end).contains(t));
+                        parts.push(Part { end, top, ..part });
+                        bytes += end - at;
+                        break;
+                    }
+                }
+            }
+            at = end.unwrap_or(at + page);
+        }
+    }
+    bytes
+}
+
+/// End of the writable memory that runs on from `addr` without a hole; `addr` when it is in none.
+fn writable_end(target: &Target, addr: u64) -> u64 {
+    let first = target.mappings.partition_point(|m| m.end <= addr);
+    let mut end = addr;
+    for mapping in &target.mappings[first..] {
+        if mapping.start > end || !mapping.perms.write {
+            break;
+        }
+        end = mapping.end;
+    }
+    end
+}
+
+impl Glibc {
+    /// Books what a part holds to its arena.
+    fn take(&mut self, part: &Part, walk: Walked) {
+        let arena = &mut self.arenas[part.arena as usize];
+        arena.used_chunks += walk.used_chunks;
+        arena.used_bytes += walk.used_bytes;
+        arena.free_chunks += walk.free_chunks;
+        arena.free_bytes += walk.free_bytes + walk.top_bytes;
+        arena.top_bytes += walk.top_bytes;
+        arena.heaps.push(part.start..walk.end);
+        self.heaps.extend(walk.pieces);
+        if let Some(addr) = walk.first_lost {
+            self.notes.push(format!(
+                "malloc: {} bytes of arena {:#x} that no chain of chunks reaches (the first at {addr:#x})",
+                walk.lost_bytes, arena.addr
+            ));
+        }
+    }
+
+    /// Takes chunks that wait in fastbins and tcaches out of the used ones.
+    fn release(
+        &mut self,
+        reader: &mut Reader,
+        arenas: &[u64],
+        main: &Main,
+        candidates: &[u64],
+        params: Option<Params>,
+    ) {
+        // 2.43's default, the only release in which it matters.
+        let count = params.map_or(16, |p| p.tcache_count);
+        let lists = Heaps(&self.heaps);
+        let released = free::release(reader, &lists, arenas, main.layout, candidates, count);
+        for mark in &released.chunks {
+            let i = self.heaps.partition_point(|h| h.end <= mark.start);
+            let arena = &mut self.arenas[self.heaps[i].arena as usize];
+            let bytes = mark.end - mark.start;
+            arena.used_chunks -= 1;
+            arena.used_bytes -= bytes;
+            arena.free_bytes += bytes;
+            if mark.state == State::Tcache {
+                arena.tcache_chunks += 1;
+                arena.tcache_bytes += bytes;
+            } else {
+                arena.fastbin_chunks += 1;
+                arena.fastbin_bytes += bytes;
+            }
+        }
+        for heap in &mut self.heaps {
+            let from = released.chunks.partition_point(|m| m.start < heap.start);
+            let to = released.chunks.partition_point(|m| m.start < heap.end);
+            heap.release(&released.chunks[from..to]);
+        }
+        self.tcaches = released.caches;
+        if let Some(addr) = released.first_bad {
+            self.notes.push(format!(
+                "malloc: {} lists of free chunks are damaged (the first at {addr:#x}): their rest counts as used",
+                released.bad_lists
+            ));
+        }
+    }
+
+    /// Chunks that are free by the next one's bit must be those in the bins.
+    fn check_bins(&mut self, target: &Target, layout: &layout::State) {
+        let wrong: Vec<&Arena> = self
+            .arenas
+            .par_iter()
+            .filter(|arena| {
+                let in_bins = free::binned(&mut target.reader(), arena.addr, layout, arena.free_chunks + 1);
+                in_bins != Some(arena.free_chunks)
+            })
+            .collect();
+        if let Some(arena) = wrong.first() {
+            self.notes.push(format!(
+                "malloc: the bins of {} arenas (the first at {:#x}) do not hold just their free chunks",
+                wrong.len(),
+                arena.addr
+            ));
+        }
+    }
 }

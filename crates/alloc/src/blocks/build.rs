@@ -266,6 +266,7 @@ impl Joined {
             What::Mmapped(chunk) => {
                 span.base = chunk.end;
                 span.origin = chunk.user;
+                span.data = chunk.usable as usize;
             }
             What::Slots(slots) => span.kind = SpanKind::Slots { stride: slots.stride },
         }
