@@ -1,13 +1,17 @@
 //! CPython from outside: where its runtime is, which version and build it is, how its structures are
 //! laid out, which types and objects there are, what they own and how big they are.
 
+pub mod datastack;
 pub mod dicts;
 pub mod family;
+pub mod freelists;
 pub mod gc;
+pub mod interned;
 pub mod layout;
 pub mod locate;
 pub mod model;
 pub mod object;
+pub mod owned;
 pub mod owns;
 pub mod roots;
 pub mod runtime;
