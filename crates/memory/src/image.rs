@@ -5,7 +5,9 @@ mod elf;
 mod find;
 mod symbols;
 
+pub(crate) use elf::Headers as ElfHeaders;
 pub use find::find_images;
+pub(crate) use find::shown;
 
 use crate::file::FileBytes;
 use std::ops::Range;

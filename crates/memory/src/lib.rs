@@ -4,8 +4,8 @@
 //! no Python. What it hands up is a [`Target`]: a [`Memory`] to read, and beside it the mappings
 //! with their residency, the threads, and the ELF images with their symbols.
 
+mod core;
 mod fault;
-mod file;
 mod file;
 mod image;
 pub mod live;
@@ -14,8 +14,8 @@ mod reader;
 pub mod synthetic;
 mod target;
 
+pub use self::core::{CoreError, CoreOptions, open_core, open_core_bytes};
 pub use fault::{Fault, Why};
-pub use file::FileSource;
 pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};

@@ -1,6 +1,7 @@
 //! What is needed of an ELF file's headers. 64-bit little-endian files only: those of the targets.
 
 use super::symbols::{Slice, SymbolTable};
+use crate::Memory;
 use crate::file::FileBytes;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _};
@@ -15,7 +16,7 @@ const MAX_SEGMENTS: usize = 256;
 const MAX_SECTIONS: usize = 4096;
 
 /// A `PT_LOAD`, addresses as in the file.
-pub(super) struct Load {
+pub(crate) struct Load {
     pub offset: u64,
     pub vaddr: u64,
     pub filesz: u64,
@@ -25,7 +26,7 @@ pub(super) struct Load {
 }
 
 /// The program headers of a program or shared library.
-pub(super) struct Headers {
+pub(crate) struct Headers {
     pub loads: Vec<Load>,
     /// Address and size of `PT_DYNAMIC`.
     pub dynamic: Option<(u64, u64)>,
@@ -67,6 +68,27 @@ impl Headers {
         notes.map(|&(offset, _, size)| file.clipped(offset..offset.saturating_add(size))).find_map(build_id)
     }
 
+    /// From the file's first page where it is mapped: the program headers follow the file header.
+    pub fn in_memory(memory: &dyn Memory, range: Range<u64>) -> Option<Self> {
+        let mut page = vec![0; range.end.checked_sub(range.start)?.min(4096) as usize];
+        memory.read(range.start, &mut page).ok()?;
+        Headers::parse(&page)
+    }
+
+    /// Run-time minus file address, for a file whose first byte is mapped at `start`.
+    pub fn bias(&self, start: u64) -> Option<u64> {
+        let head = self.loads.iter().filter(|l| l.filesz > 0).min_by_key(|l| l.offset)?;
+        Some(start.wrapping_sub(head.vaddr.wrapping_sub(head.offset)))
+    }
+
+    pub fn build_id_in_memory(&self, memory: &dyn Memory, bias: u64) -> Option<Vec<u8>> {
+        self.notes.iter().find_map(|&(_, vaddr, size)| {
+            let mut notes = vec![0; size.min(1 << 16) as usize];
+            memory.read(bias.wrapping_add(vaddr), &mut notes).ok()?;
+            build_id(&notes)
+        })
+    }
+
     /// Where in the file the bytes of `vaddr` are, to the end of its segment.
     pub fn offset_of(&self, vaddr: u64) -> Option<Range<u64>> {
         let load = self.loads.iter().find(|l| vaddr.wrapping_sub(l.vaddr) < l.filesz)?;
@@ -75,7 +97,7 @@ impl Headers {
 }
 
 /// The build-id in the contents of a note segment.
-pub(super) fn build_id(notes: &[u8]) -> Option<Vec<u8>> {
+fn build_id(notes: &[u8]) -> Option<Vec<u8>> {
     // GNU notes are 4-aligned whatever p_align says, except .note.gnu.property, whose size is a
     // multiple of eight anyway and which linkers put into a segment of its own.
     let mut notes = NoteIterator::<Header>::new(LE, 4, notes).ok()?;

@@ -111,12 +111,7 @@ fn from_file(group: &[&Mapping], file: &FileBytes) -> Vec<Image> {
 fn from_memory(group: &[&Mapping], memory: &dyn Memory, budget: &mut u64) -> Vec<Image> {
     let mut images = Vec::new();
     for first in group.iter().filter(|m| m.offset == 0).take(MAX_COPIES) {
-        // The program headers follow the file header, in the first page.
-        let mut page = vec![0; first.len().min(4096) as usize];
-        if memory.read(first.start, &mut page).is_err() {
-            continue;
-        }
-        let Some(headers) = Headers::parse(&page) else { continue };
+        let Some(headers) = Headers::in_memory(memory, first.start..first.end) else { continue };
         let Some(bias) = loaded_at(group, &headers, first) else { continue };
         let end = headers.loads.iter().map(|l| l.vaddr.saturating_add(l.memsz)).max().unwrap_or(0);
         let read = |vaddr: u64, len: usize| {
@@ -130,9 +125,7 @@ fn from_memory(group: &[&Mapping], memory: &dyn Memory, budget: &mut u64) -> Vec
         };
         let table = headers.dynamic.and_then(|d| dynamic::table(d, bias, &read, budget));
         let mut image = image_at(first, &headers, bias, Vec::from_iter(table));
-        let mut notes = headers.notes.iter();
-        image.build_id =
-            notes.find_map(|&(_, vaddr, size)| elf::build_id(&read(vaddr, size.min(1 << 16) as usize)?));
+        image.build_id = headers.build_id_in_memory(memory, bias);
         images.push(image);
     }
     images
@@ -157,9 +150,8 @@ fn biases(group: &[&Mapping], headers: &Headers) -> Vec<u64> {
 /// The bias, if the loader put the file's beginning at `start`: a file mapped to be read as data
 /// (debuggers, `ctypes.util`) is no image.
 fn loaded_at(group: &[&Mapping], headers: &Headers, start: &Mapping) -> Option<u64> {
+    let bias = headers.bias(start.start)?;
     let loads: Vec<_> = headers.loads.iter().filter(|l| l.filesz > 0).collect();
-    let head = loads.iter().min_by_key(|l| l.offset)?;
-    let bias = start.start.wrapping_sub(head.vaddr.wrapping_sub(head.offset));
     // The mapping at a segment's run-time address, when it is this file's and at the right offset.
     let mapped = |load: &elf::Load| {
         let addr = bias.wrapping_add(load.vaddr);

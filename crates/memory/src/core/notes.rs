@@ -1,0 +1,160 @@
+//! What a core's notes say: threads, process, auxiliary vector, mapped files.
+
+use super::headers::Headers;
+use crate::Thread;
+use crate::file::FileBytes;
+use object::LittleEndian;
+use object::elf::{self, FileHeader64};
+use object::read::elf::NoteIterator;
+use std::ops::Range;
+
+// Keys of the auxiliary vector: include/uapi/linux/auxvec.h.
+pub(super) const AT_PHDR: u64 = 3;
+pub(super) const AT_PAGESZ: u64 = 6;
+pub(super) const AT_ENTRY: u64 = 9;
+pub(super) const AT_RANDOM: u64 = 25;
+pub(super) const AT_EXECFN: u64 = 31;
+pub(super) const AT_SYSINFO_EHDR: u64 = 33;
+
+/// `offsetof(struct elf_prstatus, pr_pid)` and `pr_reg`, on every 64-bit architecture.
+const PR_PID: usize = 32;
+const PR_REG: usize = 112;
+
+/// A file mapping by `NT_FILE`.
+#[derive(Debug)]
+pub(super) struct MappedFile {
+    pub range: Range<u64>,
+    /// Bytes.
+    pub offset: u64,
+    /// Without " (deleted)".
+    pub name: Vec<u8>,
+    pub deleted: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Notes {
+    pub threads: Vec<Thread>,
+    pub pid: Option<i32>,
+    pub ppid: Option<i32>,
+    /// The main thread's name.
+    name: Vec<u8>,
+    /// Up to 80 bytes of the arguments, separated by blanks.
+    pub arguments: Vec<u8>,
+    pub auxv: Vec<u8>,
+    /// By address, not overlapping.
+    pub files: Vec<MappedFile>,
+    /// For the user.
+    pub problems: Vec<String>,
+}
+
+impl Notes {
+    pub fn parse(core: &FileBytes, headers: &Headers) -> Self {
+        let mut out = Notes::default();
+        for &(offset, size) in &headers.notes {
+            let bytes = core.clipped(offset..offset.saturating_add(size));
+            let Ok(mut notes) = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, bytes)
+            else {
+                continue;
+            };
+            while let Ok(Some(note)) = notes.next() {
+                // gcore and the kernel agree on the owner's name; only architecture notes have another.
+                match (note.name(), note.n_type(LittleEndian)) {
+                    (b"CORE", elf::NT_PRSTATUS) => out.threads.extend(thread(note.desc(), headers)),
+                    (b"CORE", elf::NT_PRPSINFO) => out.process(note.desc()),
+                    (b"CORE", elf::NT_AUXV) => out.auxv = note.desc().to_vec(),
+                    (b"CORE", elf::NT_FILE) => out.files = mapped_files(note.desc()).unwrap_or_default(),
+                    (b"LINUX", elf::NT_ARM_TLS) => {
+                        if let (Some(thread), Some(tls)) = (out.threads.last_mut(), word(note.desc(), 0)) {
+                            thread.tls = tls;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // The first thread noted is the one that crashed; the name is the main thread's.
+        if let Some(main) = out.threads.iter_mut().find(|t| Some(t.tid) == out.pid) {
+            main.name = std::mem::take(&mut out.name);
+        }
+        out.tidy();
+        out
+    }
+
+    fn tidy(&mut self) {
+        self.files.retain(|f| f.range.start < f.range.end);
+        self.files.sort_by_key(|f| f.range.start);
+        let mut reached = 0;
+        self.files.retain(|f| {
+            let apart = f.range.start >= reached;
+            reached = reached.max(f.range.end);
+            apart
+        });
+        if self.threads.is_empty() {
+            self.problems.push("the core has no note on threads: stacks and registers are unknown".into());
+        }
+        if self.files.is_empty() {
+            // The kernel leaves the note out when it would exceed kernel.core_file_note_size_limit.
+            self.problems.push(
+                "the core has no note on mapped files: programs and libraries cannot be recognised".into(),
+            );
+        }
+    }
+
+    /// `struct elf_prpsinfo`, 64-bit: include/linux/elfcore.h.
+    fn process(&mut self, desc: &[u8]) {
+        self.pid = dword(desc, 24).map(|pid| pid as i32).filter(|&pid| pid > 0);
+        self.ppid = dword(desc, 28).map(|pid| pid as i32);
+        let string = |range: Range<usize>| {
+            let bytes = desc.get(range).unwrap_or_default();
+            bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
+        };
+        self.name = string(40..56);
+        self.arguments = string(56..136);
+    }
+
+    /// An entry of the auxiliary vector.
+    pub fn auxv(&self, key: u64) -> Option<u64> {
+        let entries = self.auxv.as_chunks::<16>().0;
+        entries.iter().find(|e| word(&e[..], 0) == Some(key)).and_then(|e| word(&e[..], 8))
+    }
+}
+
+fn thread(desc: &[u8], headers: &Headers) -> Option<Thread> {
+    let machine = headers.machine;
+    let tid = dword(desc, PR_PID)? as i32;
+    let regs = desc.get(PR_REG..PR_REG + 8 * machine.registers).unwrap_or_default();
+    let regs: Vec<u64> = regs.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    let reg = |i: usize| regs.get(i).copied().unwrap_or(0);
+    let (sp, ip, tls) = (reg(machine.sp), reg(machine.ip), machine.tls.map_or(0, reg));
+    Some(Thread { tid, name: Vec::new(), sp, ip, tls, regs })
+}
+
+/// `NT_FILE`: count, unit of offsets, `(start, end, offset)` each, then the names (fs/binfmt_elf.c,
+/// fill_files_note). The unit is the page size, or 1 when gdb wrote it.
+fn mapped_files(desc: &[u8]) -> Option<Vec<MappedFile>> {
+    let (count, unit) = (word(desc, 0)?, word(desc, 8)?);
+    let table = desc.get(16..)?;
+    let names_at = usize::try_from(count).ok()?.checked_mul(24)?;
+    // A truncated note still has its first entries, but no names for them.
+    let mut names = table.get(names_at..)?.split(|&b| b == 0);
+    let mut files = Vec::new();
+    for entry in table[..names_at].as_chunks::<24>().0 {
+        let name = names.next().filter(|n| !n.is_empty())?;
+        let deleted = name.strip_suffix(b" (deleted)");
+        files.push(MappedFile {
+            range: word(entry, 0)?..word(entry, 8)?,
+            offset: word(entry, 16)?.saturating_mul(unit),
+            name: deleted.unwrap_or(name).to_vec(),
+            deleted: deleted.is_some(),
+        });
+    }
+    Some(files)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+}
+
+fn dword(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+}
