@@ -7,6 +7,7 @@
 mod copy;
 mod error;
 mod files;
+mod headroom;
 mod list;
 mod memory;
 mod pagemap;
@@ -27,7 +28,6 @@ use smaps::Entry;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +41,7 @@ pub struct LiveOptions {
     pub stop_budget: Duration,
     /// After how long such tries are given up.
     pub stop_patience: Duration,
-    /// Bytes to copy at most. `None`: nine tenths of what the system has available.
+    /// Bytes to copy at most. `None`: nine tenths of what the system and our cgroup have left.
     pub max_memory: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Default for LiveOptions {
 /// Takes a picture of process `pid`. It runs on before this returns.
 pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
     let source = Source::open(pid)?;
-    let limit = options.max_memory.unwrap_or_else(available_memory);
+    let limit = options.max_memory.unwrap_or_else(headroom::available);
     let mut estimate = source.status.rss_anon.or(source.status.rss).unwrap_or_default();
     for _ in 0..4 {
         match source.picture(estimate, limit, options) {
@@ -134,9 +134,6 @@ impl Source {
         // First of all and kept: it reads as nothing once the process has gone.
         let mem = open("mem", "open /proc/PID/mem")?;
         let pagemap = open("pagemap", "open /proc/PID/pagemap")?;
-        if is_32_bit(&view) {
-            return Err(AttachError::ThirtyTwoBit { pid });
-        }
         Ok(Source { dir, view, status, mem, pagemap, notes })
     }
 
@@ -161,11 +158,15 @@ impl Source {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             .map_err(|source| AttachError::System { pid, what: "make room for the copy", source })?;
         let (before, files) = before.map_err(|error| refusal(&self.dir, "read /proc/PID/smaps", error))?;
+        // The stack of a 64-bit program lies far above.
+        if !before.is_empty() && before.iter().all(|entry| entry.mapping.end <= 1 << 32) {
+            return Err(AttachError::ThirtyTwoBit { pid });
+        }
 
         let (mut frozen, pause) = if options.pause {
             stop::with_stopped(&self.dir, options.stop_budget, options.stop_patience, |stopped| {
                 let mut frozen = self.freeze(buffer, &before, &files, limit)?;
-                frozen.threads = stopped.threads(&self.dir);
+                frozen.threads = stopped.threads();
                 Ok(frozen)
             })?
         } else {
@@ -174,6 +175,9 @@ impl Source {
             (frozen, Duration::ZERO)
         };
         frozen.buffer.shrink(frozen.extents.bytes);
+        for thread in &mut frozen.threads {
+            thread.name = self.dir.thread_name(thread.tid);
+        }
         let mut notes = self.notes.clone();
         if !options.pause {
             notes.push("the process was not stopped: what is shown may contradict itself".to_owned());
@@ -312,9 +316,7 @@ impl Source {
 
     fn running_threads(&self) -> Vec<Thread> {
         let tids = self.dir.tids().unwrap_or_default();
-        tids.into_iter()
-            .map(|tid| Thread { tid, name: self.dir.thread_name(tid), ..Thread::default() })
-            .collect()
+        tids.into_iter().map(|tid| Thread { tid, ..Thread::default() }).collect()
     }
 
     fn into_memory(
@@ -440,20 +442,6 @@ fn check_page_size() -> Result<(), AttachError> {
     }
 }
 
-/// `EI_CLASS` of the executable.
-fn is_32_bit(dir: &ProcDir) -> bool {
-    let mut ident = [0; 5];
-    dir.file("exe").and_then(|exe| exe.read_exact_at(&mut ident, 0)).is_ok() && ident == *b"\x7fELF\x01"
-}
-
-/// Nine tenths of `MemAvailable`: the target must not be pushed out of memory by the copy of itself.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.split_ascii_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024) / 10 * 9)
-}
-
 /// What the system says of the process, its sizes from the smaps entries.
 fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entry]) -> Process {
     let sum = |figure: fn(&Mapping) -> u64| Some(entries.iter().map(|entry| figure(&entry.mapping)).sum());
@@ -467,5 +455,70 @@ fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entr
         uss: sum(|m| m.usage.private_clean + m.usage.private_dirty),
         swap: sum(|m| m.usage.swap),
         peak_rss: status.peak_rss,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    /// Runs `test` on a `cat` that waits for input, its program and libraries loaded.
+    fn with_cat(test: impl FnOnce(&Source)) {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        cat.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        test(&Source::open(cat.id() as i32).unwrap());
+        cat.kill().unwrap();
+        cat.wait().unwrap();
+    }
+
+    #[test]
+    fn kernels_without_the_scan_give_the_same_charge() {
+        with_cat(|source| {
+            let mut entries = smaps::parse(&source.view.read("smaps").unwrap());
+            assert!(source.residency_by_entry(&mut entries).unwrap().is_empty());
+            for Entry { mapping, .. } in &entries {
+                let charge = mapping.residency.charge(mapping.start..mapping.end);
+                let name = String::from_utf8_lossy(&mapping.name);
+                assert_eq!(charge.total(), mapping.usage.rss + mapping.usage.swap, "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn mappings_too_vast_to_look_through_are_left_out() {
+        with_cat(|source| {
+            let mut entries = smaps::parse(&source.view.read("smaps").unwrap());
+            let stack = entries.iter_mut().find(|e| e.mapping.backing == Backing::Stack).unwrap();
+            let start = stack.mapping.start;
+            stack.mapping.end = start + (1 << 45);
+            assert_eq!(source.residency_by_entry(&mut entries).unwrap(), [start]);
+        });
+    }
+
+    #[test]
+    fn without_a_file_what_is_in_ram_is_copied() {
+        with_cat(|source| {
+            let entries = smaps::parse(&source.view.read("smaps").unwrap());
+            let none = LiveFiles::default();
+            let buffer = Buffer::new(0, 1 << 28).unwrap();
+            let frozen = source.freeze(buffer, &entries, &none, u64::MAX).unwrap();
+            let (mappings, memory) = source.into_memory(frozen, &none).unwrap();
+            let code = mappings.iter().find(|m| m.name.ends_with(b"/cat")).unwrap();
+            let mut magic = [0; 4];
+            crate::Memory::read(&memory, code.start, &mut magic).unwrap();
+            assert_eq!(&magic, b"\x7fELF");
+            let absent = mappings.iter().filter(|m| m.backing == Backing::File).find_map(|m| {
+                let covered = |at| m.residency.runs.iter().any(|run| (run.start..run.end).contains(&at));
+                (m.start..m.end).step_by(PAGE as usize).find(|&at| !covered(at))
+            });
+            // All of locale and library pages in RAM: there is none.
+            if let Some(addr) = absent {
+                let fault = crate::Memory::read(&memory, addr, &mut magic).unwrap_err();
+                assert_eq!((fault.addr, fault.why), (addr, Why::NotCaptured));
+            }
+        });
     }
 }

@@ -19,6 +19,7 @@ const MAX_FILES: usize = 512;
 type Key = ((u32, u32), u64, Vec<u8>);
 
 /// Files by device, inode and name.
+#[derive(Default)]
 pub(super) struct LiveFiles {
     open: FxHashMap<Key, Arc<File>>,
     /// Names of files that are mapped but could not be opened.
@@ -26,21 +27,17 @@ pub(super) struct LiveFiles {
 }
 
 impl LiveFiles {
-    /// Opens every mapped file once. Those of a file system that may never answer (FUSE, network) are
-    /// left alone.
+    /// Opens every mapped file once.
     pub fn open(dir: &ProcDir, entries: &[Entry]) -> Self {
-        let slow = slow_devices(&dir.text("mountinfo").unwrap_or_default());
-        let exe = dir.link("exe").unwrap_or_default();
-        let mut files = LiveFiles { open: FxHashMap::default(), missing: Vec::new() };
+        let opener = Opener::new(dir);
+        let mut files = LiveFiles::default();
         let mut refused: FxHashSet<Key> = FxHashSet::default();
         for mapping in entries.iter().map(|entry| &entry.mapping).filter(|m| m.backing == Backing::File) {
             let key = key(mapping);
             if files.open.contains_key(&key) || refused.contains(&key) {
                 continue;
             }
-            let file = (files.open.len() < MAX_FILES && !slow.contains(&mapping.dev))
-                .then(|| open_mapped(dir, mapping, &exe))
-                .flatten();
+            let file = (files.open.len() < MAX_FILES).then(|| opener.open(mapping)).flatten();
             match file {
                 Some(file) => {
                     files.open.insert(key, Arc::new(file));
@@ -74,23 +71,41 @@ fn key(mapping: &Mapping) -> Key {
     (mapping.dev, mapping.inode, mapping.name.clone())
 }
 
-/// The file of a mapping for certain, or nothing. Never the raw path: the target may live in another
-/// mount namespace, and an upgrade may have put another file there.
-pub(super) fn open_mapped(dir: &ProcDir, mapping: &Mapping, exe: &[u8]) -> Option<File> {
-    // This link is the mapping's file by definition, deleted or not. It takes CAP_CHECKPOINT_RESTORE.
-    let link = dir.path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-    if let Some(file) = open_regular(&link, |_| true) {
-        return Some(file);
+/// Opens the files of one process's mappings.
+pub(super) struct Opener<'d> {
+    dir: &'d ProcDir,
+    exe: Vec<u8>,
+    slow: FxHashSet<(u32, u32)>,
+}
+
+impl<'d> Opener<'d> {
+    pub fn new(dir: &'d ProcDir) -> Self {
+        let slow = slow_devices(&dir.text("mountinfo").unwrap_or_default());
+        Opener { dir, exe: super::list::executable(dir), slow }
     }
-    let same = |metadata: &Metadata| same_file(mapping, metadata);
-    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
-    if exe == mapping.name
-        && let Some(file) = open_regular(&dir.path("exe"), same)
-    {
-        return Some(file);
+
+    /// The file of a mapping for certain, or nothing. Never the raw path: the target may live in
+    /// another mount namespace, and an upgrade may have put another file there. Files of a file system
+    /// that may never answer (FUSE, network) are left alone.
+    pub fn open(&self, mapping: &Mapping) -> Option<File> {
+        if self.slow.contains(&mapping.dev) {
+            return None;
+        }
+        // This link is the mapping's file by definition, deleted or not. It takes root, or
+        // CAP_CHECKPOINT_RESTORE.
+        let link = self.dir.path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+        if let Some(file) = open_regular(&link, |_| true) {
+            return Some(file);
+        }
+        let same = |metadata: &Metadata| same_file(mapping, metadata);
+        if self.exe == mapping.name
+            && let Some(file) = open_regular(&self.dir.path("exe"), same)
+        {
+            return Some(file);
+        }
+        let below = mapping.name.strip_prefix(b"/")?;
+        open_regular(&self.dir.path("root").join(OsStr::from_bytes(below)), same)
     }
-    let below = mapping.name.strip_prefix(b"/")?;
-    open_regular(&dir.path("root").join(OsStr::from_bytes(below)), same)
 }
 
 fn open_regular(path: &Path, right: impl Fn(&Metadata) -> bool) -> Option<File> {

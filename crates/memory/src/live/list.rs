@@ -1,12 +1,11 @@
 //! Which processes have a CPython in them.
 
-use super::files::open_mapped;
+use super::files::Opener;
 use super::procdir::ProcDir;
 use super::smaps;
 use crate::{Backing, Mapping, Process};
 use object::{Object, ObjectSection, ObjectSymbol};
 use rustc_hash::FxHashMap;
-use std::fs::File;
 
 /// One process with a CPython in it.
 #[derive(Debug, Clone)]
@@ -59,7 +58,7 @@ fn runtime_file(
     maps: &[u8],
     known: &mut FxHashMap<((u32, u32), u64), bool>,
 ) -> Option<Vec<u8>> {
-    let exe = dir.link("exe").unwrap_or_default();
+    let opener = Opener::new(dir);
     smaps::parse(maps)
         .into_iter()
         .map(|entry| entry.mapping)
@@ -67,13 +66,13 @@ fn runtime_file(
         .find(|mapping| {
             *known
                 .entry((mapping.dev, mapping.inode))
-                .or_insert_with(|| defines_runtime(dir, mapping, &exe).unwrap_or(false))
+                .or_insert_with(|| defines_runtime(&opener, mapping).unwrap_or(false))
         })
         .map(|mapping| mapping.name)
 }
 
-fn defines_runtime(dir: &ProcDir, mapping: &Mapping, exe: &[u8]) -> Option<bool> {
-    let file: File = open_mapped(dir, mapping, exe)?;
+fn defines_runtime(opener: &Opener<'_>, mapping: &Mapping) -> Option<bool> {
+    let file = opener.open(mapping)?;
     let bytes = crate::file::FileBytes::map(&file)?;
     let elf = object::File::parse(&*bytes).ok()?;
     // Extension modules name these too, but do not define them. A static interpreter that exports

@@ -155,6 +155,11 @@ fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> {
             return Ok(stopped);
         }
         stopped.wait(dir, budget)?;
+        // Each of them stops in time, yet there are always more.
+        if stopped.began.elapsed() >= budget * RUNNABLE_FACTOR {
+            let late = stopped.threads.last().map_or(dir.pid, |tracee| tracee.tid);
+            return Err(Failure::Busy(late));
+        }
     }
 }
 
@@ -195,17 +200,9 @@ impl Stopped {
         }
     }
 
-    /// Registers and name of every thread.
-    pub fn threads(&self, dir: &ProcDir) -> Vec<Thread> {
-        self.threads
-            .iter()
-            .map(|tracee| {
-                let mut thread =
-                    Thread { tid: tracee.tid, name: dir.thread_name(tracee.tid), ..Thread::default() };
-                registers(&mut thread);
-                thread
-            })
-            .collect()
+    /// Registers of every thread; names can wait until they run again.
+    pub fn threads(&self) -> Vec<Thread> {
+        self.threads.iter().map(|tracee| registers(tracee.tid)).collect()
     }
 
     /// Lets all go and says how long they were held.
@@ -262,20 +259,16 @@ fn register_set(tid: i32, kind: libc::c_int) -> Vec<u64> {
     words
 }
 
-/// Fills in what the thread's registers say.
-fn registers(thread: &mut Thread) {
-    let regs = register_set(thread.tid, libc::NT_PRSTATUS);
+fn registers(tid: i32) -> Thread {
+    let regs = register_set(tid, libc::NT_PRSTATUS);
     let word = |at: usize| regs.get(at).copied().unwrap_or(0);
     // Places in user_regs_struct: asm/user_64.h (x86), asm/ptrace.h (arm64).
     #[cfg(target_arch = "x86_64")]
-    {
-        (thread.ip, thread.sp, thread.tls) = (word(16), word(19), word(21));
-    }
+    let (ip, sp, tls) = (word(16), word(19), word(21));
     #[cfg(target_arch = "aarch64")]
-    {
+    let (ip, sp, tls) = {
         const NT_ARM_TLS: libc::c_int = 0x401;
-        let tls = register_set(thread.tid, NT_ARM_TLS);
-        (thread.ip, thread.sp, thread.tls) = (word(32), word(31), tls.first().copied().unwrap_or(0));
-    }
-    thread.regs = regs;
+        (word(32), word(31), register_set(tid, NT_ARM_TLS).first().copied().unwrap_or(0))
+    };
+    Thread { tid, ip, sp, tls, regs, ..Thread::default() }
 }

@@ -1,6 +1,6 @@
 //! Processes that cannot be inspected, and what is said of them.
 
-use super::super::{inspector, picture, start, status};
+use super::super::{inspector, picture, program, start, status};
 use super::bytes::MENAGERIE;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -111,26 +111,64 @@ fn another_tracer_is_named() {
     attach(target.pid(), &LiveOptions { pause: false, ..LiveOptions::default() }).unwrap();
 }
 
+/// What the inspector says when it runs as user nobody; `None` where it cannot.
+fn as_nobody(pid: i32) -> Option<String> {
+    if status(std::process::id() as i32, "Uid").split_whitespace().next() != Some("0") {
+        return None; // Only root can become nobody.
+    }
+    // The test program may lie where nobody may not look: a copy.
+    let folder = open_folder();
+    let copy = folder.path().join("inspector");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command.args(inspector(pid).get_args()).env("WMR_INSPECT", pid.to_string()).env("WMR_ONCE", "1");
+    let output = command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap();
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+const NOBODY: u32 = 65534;
+
+fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    folder
+}
+
 #[test]
 fn another_users_process_is_refused_with_the_facts() {
     let target = start(MENAGERIE, &[]);
-    if status(target.pid(), "CapEff") == "0000000000000000" {
-        return; // Only root can become nobody.
-    }
-    const NOBODY: u32 = 65534;
-    // The test program may lie where nobody may not look: a copy.
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("inspector");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let original = inspector(target.pid());
-    let mut command = std::process::Command::new(copy);
-    command.args(original.get_args()).env("WMR_INSPECT", target.pid().to_string());
-    let output = command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let Some(said) = as_nobody(target.pid()) else { return };
     assert!(said.contains("NotPermitted"), "{said}");
     assert!(said.contains("uid: 0, our_uid: 65534, capable: false"), "{said}");
-    assert!(said.contains("/proc/PID/mem"), "{said}");
+    assert!(said.contains("dumpable: true") && said.contains("/proc/PID/mem"), "{said}");
+}
+
+const WAITS: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(void) { printf("ready %d\n", getpid()); fflush(stdout); getchar(); }
+"#;
+
+#[test]
+fn ones_own_process_needs_no_capability() {
+    let folder = open_folder();
+    let copy = folder.path().join("waits");
+    std::fs::copy(program(WAITS).get_program(), &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    // A process that changed user is not dumpable until it runs a program.
+    command.uid(NOBODY).gid(NOBODY).current_dir(folder.path());
+    if status(std::process::id() as i32, "Uid").split_whitespace().next() != Some("0") {
+        return;
+    }
+    let target = wmr_testing::Target::start(command).unwrap();
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let Some(said) = as_nobody(target.pid()) else { return };
+    if yama.trim().parse().unwrap_or(0) > 0 {
+        assert!(said.contains("NotPermitted") && said.contains("yama: Some("), "{said}");
+        return;
+    }
+    // Without map_files: every file found through exe and root, so nothing to note.
+    assert!(said.contains("images, notes []") && !said.contains("0 images"), "{said}");
 }
 
 #[test]
