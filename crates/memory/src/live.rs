@@ -193,7 +193,7 @@ impl Source {
         };
         let process = process_facts(&self.dir, &self.view, &self.status, &before);
         let threads = std::mem::take(&mut frozen.threads);
-        let (mappings, memory) = self.into_memory(frozen, &files)?;
+        let (mappings, memory) = self.assemble(frozen, &files)?;
         let (images, image_notes) = crate::find_images(&mappings, &files, &memory);
         notes.extend(image_notes);
         Ok(Target {
@@ -319,11 +319,7 @@ impl Source {
         tids.into_iter().map(|tid| Thread { tid, ..Thread::default() }).collect()
     }
 
-    fn into_memory(
-        &self,
-        frozen: Frozen,
-        files: &LiveFiles,
-    ) -> Result<(Vec<Mapping>, LiveMemory), AttachError> {
+    fn assemble(&self, frozen: Frozen, files: &LiveFiles) -> Result<(Vec<Mapping>, LiveMemory), AttachError> {
         let mut holes: Vec<Hole> = Vec::new();
         let mut regions = Vec::with_capacity(frozen.entries.len());
         for Entry { mapping, flags } in &frozen.entries {
@@ -505,7 +501,7 @@ mod tests {
             let none = LiveFiles::default();
             let buffer = Buffer::new(0, 1 << 28).unwrap();
             let frozen = source.freeze(buffer, &entries, &none, u64::MAX).unwrap();
-            let (mappings, memory) = source.into_memory(frozen, &none).unwrap();
+            let (mappings, memory) = source.assemble(frozen, &none).unwrap();
             let code = mappings.iter().find(|m| m.name.ends_with(b"/cat")).unwrap();
             let mut magic = [0; 4];
             crate::Memory::read(&memory, code.start, &mut magic).unwrap();

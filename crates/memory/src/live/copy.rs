@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn our_own_memory_comes_back() {
-        let source: Vec<u8> = (0..3 * CHUNK + 100).map(|i| (i * 7 >> 3) as u8).collect();
+        let source: Vec<u8> = (0..3 * CHUNK + 100).map(|i| ((i * 7) >> 3) as u8).collect();
         let mut extents = Extents::default();
         let base = source.as_ptr() as u64;
         // Two stretches with a gap, neither aligned to a chunk; then a page nobody has.

@@ -1,6 +1,6 @@
 //! How much memory may be taken without pushing somebody out: the target above all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Nine tenths of what the system, and every memory cgroup (v2) around this program, has left.
 ///
@@ -22,7 +22,7 @@ fn in_groups(root: &Path, path: &Path) -> Option<u64> {
     path.ancestors().filter_map(|path| in_group(&root.join(path))).min()
 }
 
-fn in_group(folder: &PathBuf) -> Option<u64> {
+fn in_group(folder: &Path) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     // "max" is no limit.
     let limit: u64 = read("memory.max")?.trim().parse().ok()?;

@@ -52,7 +52,7 @@ fn every_sort_of_mapping_reads_as_the_target_sees_it() {
         let (sparse, len) = places["sparse"];
         let mut expected = vec![0; len as usize];
         for at in (0..len).step_by(3 * PAGE as usize) {
-            expected[at as usize] = (at >> 12 | 1) as u8;
+            expected[at as usize] = ((at >> 12) | 1) as u8;
         }
         assert!(read(memory, sparse, len) == expected);
 
