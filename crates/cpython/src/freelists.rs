@@ -286,7 +286,9 @@ impl Walk<'_, '_> {
             }
             steps += 1;
             let Ok(next) = self.reader.u64(object.wrapping_add(offset)) else { break };
-            self.push(list, object);
+            if !self.push(list, object) {
+                return;
+            }
             object = next;
         }
         if object != 0 {
@@ -296,15 +298,17 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn push(&mut self, list: &List, object: u64) {
-        if object == 0 || object % 8 != 0 {
-            return;
-        }
-        // The empty tuple sits at the head of list 0 up to 3.10, alive.
+    /// Takes an object, unless it is none or alive: the empty tuple sits at the head of list 0 up to
+    /// 3.10, and what would be its link is no part of it.
+    fn push(&mut self, list: &List, object: u64) -> bool {
         let refcnt = self.python.layout.object.ob_refcnt;
-        if !list.counted || self.reader.u64(object.wrapping_add(refcnt)) == Ok(0) {
+        let dead = object != 0
+            && object % 8 == 0
+            && (!list.counted || self.reader.u64(object.wrapping_add(refcnt)) == Ok(0));
+        if dead {
             self.out.dead.push(Dead { addr: object, kind: list.kind });
         }
+        dead
     }
 
     /// The statics of 2.7 and 3.6 to 3.9. Nearly all are called `free_list`: their size tells arrays

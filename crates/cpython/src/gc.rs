@@ -80,6 +80,10 @@ impl Gc {
             },
         };
         gc.find_lists(target, reader, python);
+        // A head that its neighbour does not point back at is no head: a layout that does not hold.
+        if !gc.collecting && gc.lists.iter().any(|l| !intact(reader, l.head).unwrap_or(false)) {
+            gc.lists.clear();
+        }
         if gc.lists.is_empty() {
             python.notes.push("the garbage collector's lists were not found: tracking is not checked".into());
         }
@@ -250,14 +254,16 @@ fn generation_stride(reader: &mut Reader<'_>, layout: &Layout, generations: u64)
     if layout.gc_head.gc_next.is_some() {
         return layout.gc_head.size + 8;
     }
-    let intact = |reader: &mut Reader<'_>, head: u64| -> Result<bool, Fault> {
-        let next = reader.u64(head)?;
-        Ok(reader.u64(next.wrapping_add(8))? == head)
-    };
     let fits = |reader: &mut Reader<'_>, stride: u64| {
         (1..3).all(|i| intact(reader, generations.wrapping_add(i * stride)).unwrap_or(false))
     };
     SHAPES.into_iter().find(|s| fits(reader, *s)).unwrap_or(layout.gc_head.size + 8)
+}
+
+/// Does the first node of the list, or the head itself when it is empty, point back at the head?
+fn intact(reader: &mut Reader<'_>, head: u64) -> Result<bool, Fault> {
+    let next = reader.u64(head)? & !FLAGS;
+    Ok(reader.u64(next.wrapping_add(8))? & !FLAGS == head)
 }
 
 fn collecting(reader: &mut Reader<'_>, layout: &Layout, generations: u64) -> bool {

@@ -188,13 +188,14 @@ impl Walk<'_, '_> {
         }
         trees.extend(python.image(target).and_then(|i| i.symbol("arena_map_root")));
         trees.dedup();
-        // Objects/obmalloc.c: 15 bits index the root, 15 a middle node, 14 a leaf. Addresses of 47 bits
-        // use the root's first entry only, of 57 bits the first 256.
+        // Objects/obmalloc.c. 3.10 indexes the root and the middle nodes with 10 bits each (48-bit
+        // addresses), 3.11+ with 15. Addresses of processes use the lower half of the root at most.
+        let bits = if python.version.at_least(3, 11) { 15 } else { 10 };
         for tree in trees {
-            for i in 0..256 {
+            for i in 0..1 << (bits - 1).min(9) {
                 let middle = self.word(tree.wrapping_add(i * 8));
                 if self.push(middle, "pymalloc radix tree") {
-                    for j in 0..1 << 15 {
+                    for j in 0..1 << bits {
                         let leaf = self.word(middle.wrapping_add(j * 8));
                         self.push(leaf, "pymalloc radix tree");
                     }

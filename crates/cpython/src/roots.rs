@@ -58,7 +58,7 @@ pub struct Allocators {
 pub(crate) fn find(target: &Target, reader: &mut Reader<'_>, python: &mut Python) {
     let mut allocators = named(target, reader, python);
     allocators.padding = padding(reader, python);
-    python.pymalloc_roots = pymalloc(target, reader, python);
+    python.pymalloc_roots = pymalloc(target, reader, python, allocators.padding);
     // Without names: arenas in use say pymalloc, padding says debug.
     let arenas = python.pymalloc_roots.iter().any(|r| r.arenas != 0);
     let debug = allocators.padding.is_some();
@@ -163,7 +163,12 @@ fn padding(reader: &mut Reader<'_>, python: &Python) -> Option<DebugPadding> {
 }
 
 /// Every distinct obmalloc state.
-fn pymalloc(target: &Target, reader: &mut Reader<'_>, python: &mut Python) -> Vec<Roots> {
+fn pymalloc(
+    target: &Target,
+    reader: &mut Reader<'_>,
+    python: &mut Python,
+    padding: Option<DebugPadding>,
+) -> Vec<Roots> {
     let layout = &python.layout;
     let mut roots: Vec<Roots> = Vec::new();
     if let (Some(obmalloc), Some(state), Some(mgmt)) =
@@ -193,7 +198,7 @@ fn pymalloc(target: &Target, reader: &mut Reader<'_>, python: &mut Python) -> Ve
         let maxarenas = reader.u32(image.symbol("maxarenas")?).ok()?;
         Some(Roots { arenas, maxarenas })
     });
-    match statics.or_else(|| search(target, python)) {
+    match statics.or_else(|| search(target, python, padding)) {
         Some(found) if found.arenas != 0 => vec![found],
         Some(_) => Vec::new(),
         None => {
@@ -212,7 +217,7 @@ const ARENA_OBJECT: u64 = 48;
 
 /// Finds the arena array of a stripped binary by its shape: a static that points at it, among the
 /// writable data of the runtime's image. `maxarenas` then comes from the malloc chunk it lies in.
-fn search(target: &Target, python: &Python) -> Option<Roots> {
+fn search(target: &Target, python: &Python, padding: Option<DebugPadding>) -> Option<Roots> {
     let image = python.image(target)?;
     let mut reader = target.reader();
     let mut best: Option<u64> = None;
@@ -230,9 +235,13 @@ fn search(target: &Target, python: &Python) -> Option<Roots> {
         });
     }
     let arenas = best?;
-    // The array is one glibc chunk: its size word precedes it.
-    let chunk = reader.u64(arenas.wrapping_sub(8)).ok()? & !7;
-    let maxarenas = u32::try_from(chunk.checked_sub(8)? / ARENA_OBJECT).ok()?;
+    // The array is one glibc chunk: its size word precedes it. Under debug padding the size asked for
+    // does, big-endian, and the padding.
+    let bytes = match padding {
+        Some(pad) => u64::from_be_bytes(reader.array(arenas.wrapping_sub(pad.before)).ok()?),
+        None => (reader.u64(arenas.wrapping_sub(8)).ok()? & !7).checked_sub(8)?,
+    };
+    let maxarenas = u32::try_from(bytes / ARENA_OBJECT).ok()?;
     Some(Roots { arenas, maxarenas })
 }
 
