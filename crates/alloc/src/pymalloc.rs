@@ -310,3 +310,6 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 fn half(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests;

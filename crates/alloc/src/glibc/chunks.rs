@@ -74,12 +74,15 @@ impl Part {
             return Step::Broken;
         }
         // A heap that is no longer the newest ends with a 16-byte fencepost and a size of 0; when the old
-        // top was 48 bytes, the fencepost has 32. A part of the main heap ends with two of 16.
+        // top was 48 bytes, the fencepost has 32. A part of the main heap ends with two of 16, or three when
+        // its top was 48 bytes, and the first loses PREV_INUSE when what was the top is freed.
         if self.main {
-            // The first loses PREV_INUSE when what was the top is freed.
             if bytes == 16 {
-                return match reader.u64(addr + 16 + 8) {
-                    Ok(FENCEPOST) if room >= 32 => Step::End(End::Fenceposts(32)),
+                let mut is_post =
+                    |offset| room >= offset + 16 && reader.u64(addr + offset + 8) == Ok(FENCEPOST);
+                return match (is_post(16), is_post(32)) {
+                    (true, true) => Step::End(End::Fenceposts(48)),
+                    (true, false) => Step::End(End::Fenceposts(32)),
                     _ => Step::Broken,
                 };
             }

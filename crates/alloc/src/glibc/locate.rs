@@ -43,8 +43,7 @@ pub(super) fn main_arena(target: &Target, reader: &mut Reader) -> Option<Main> {
     None
 }
 
-/// The most credible address in the region and how many of its bins are sound: 0 for an arena that
-/// was never used.
+/// The most credible address in the region and how credible it is: 0 for an arena that was never used.
 fn scan(target: &Target, reader: &mut Reader, region: &Range<u64>, layout: &State) -> Option<(u64, u64)> {
     let mut best: Option<(u64, u64)> = None;
     let last = region.end.checked_sub(layout.size)?;
@@ -86,7 +85,12 @@ fn credible(target: &Target, reader: &mut Reader, addr: u64, layout: &State) -> 
         return None;
     }
     let good = sound_bins(reader, addr, layout);
-    (good + MAX_BAD_BINS >= BINS).then_some(good)
+    if good + MAX_BAD_BINS < BINS {
+        return None;
+    }
+    // The releases' layouts are one another's, shifted by the fastbins: only the ring knows where it starts.
+    let closed = ring_from(reader, addr, layout).1.is_none();
+    Some(good + if closed { BINS } else { 0 })
 }
 
 /// Bins whose head is linked to itself, or to chunks that are linked back. A window shifted by 16
@@ -108,27 +112,35 @@ pub(super) fn sound_bins(reader: &mut Reader, addr: u64, layout: &State) -> u64 
         .count() as u64
 }
 
+/// The arenas that `next` leads to from the main one, which is the first, and why the ring does not
+/// close, if it does not.
+fn ring_from(reader: &mut Reader, main: u64, layout: &State) -> (Vec<u64>, Option<String>) {
+    let mut arenas = vec![main];
+    let mut seen = BTreeSet::from([main]);
+    let mut at = main;
+    loop {
+        let next = match reader.u64(at.wrapping_add(layout.next)) {
+            Ok(next) => next,
+            Err(fault) => return (arenas, Some(fault.to_string())),
+        };
+        if next == main {
+            return (arenas, None);
+        }
+        if thread_arena(reader, next).is_none() {
+            return (arenas, Some(format!("{next:#x} is no arena")));
+        }
+        if !seen.insert(next) || arenas.len() >= MAX_ARENAS {
+            return (arenas, Some(format!("it does not end at {next:#x}")));
+        }
+        arenas.push(next);
+        at = next;
+    }
+}
+
 /// Addresses of all arenas, the main one first.
 pub(super) fn ring(target: &Target, reader: &mut Reader, main: &Main, notes: &mut Vec<String>) -> Vec<u64> {
-    let mut arenas = vec![main.addr];
-    let mut seen = BTreeSet::from([main.addr]);
-    let mut at = main.addr;
-    let broken = loop {
-        match reader.u64(at.wrapping_add(main.layout.next)) {
-            Ok(next) if next == main.addr => break None,
-            Ok(next) if seen.contains(&next) => break Some(format!("it comes back to {next:#x}")),
-            Ok(next) if thread_arena(reader, next).is_none() => {
-                break Some(format!("{next:#x} is no arena"));
-            }
-            Ok(_) if arenas.len() >= MAX_ARENAS => break Some(format!("more than {MAX_ARENAS} arenas")),
-            Ok(next) => {
-                seen.insert(next);
-                arenas.push(next);
-                at = next;
-            }
-            Err(fault) => break Some(fault.to_string()),
-        }
-    };
+    let (mut arenas, broken) = ring_from(reader, main.addr, main.layout);
+    let mut seen: BTreeSet<u64> = arenas.iter().copied().collect();
     if let Some(why) = broken {
         let known = arenas.len();
         // Every thread arena heads a heap, and heaps lie at multiples of 64 MiB.
@@ -170,31 +182,32 @@ pub(super) struct Params {
     pub tcache_count: u64,
 }
 
-/// `mp_`, by the figures only it can have. `is_base` says whether the main heap can start there.
+/// `mp_`, by the figures it can have and, among several, those it has unless a program or a tunable
+/// changes them. `is_base` says whether the main heap can start there.
 pub(super) fn params(
     reader: &mut Reader,
     region: &Range<u64>,
     mut is_base: impl FnMut(&mut Reader, u64) -> bool,
 ) -> Option<Params> {
-    PARS.iter().find_map(|layout| {
-        let last = region.end.checked_sub(layout.size)?;
-        let mut addr = region.start.next_multiple_of(8);
-        while addr <= last {
-            if let Some(found) = params_at(reader, addr, layout)
+    let mut best: Option<(u32, Params)> = None;
+    for layout in &PARS {
+        let last = region.end.saturating_sub(layout.size);
+        for addr in (region.start.next_multiple_of(8)..=last).step_by(8) {
+            if let Some((score, found)) = params_at(reader, addr, layout)
+                && best.as_ref().is_none_or(|(s, _)| *s < score)
                 && is_base(reader, found.sbrk_base)
             {
-                return Some(found);
+                best = Some((score, found));
             }
-            addr += 8;
         }
-        None
-    })
+    }
+    best.map(|(_, found)| found)
 }
 
-fn params_at(reader: &mut Reader, addr: u64, layout: &Par) -> Option<Params> {
+/// How many fields have their usual value, and the fields.
+fn params_at(reader: &mut Reader, addr: u64, layout: &Par) -> Option<(u32, Params)> {
     let tcache_bins = reader.u64(addr + layout.tcache_bins).ok()?;
     let tcache_count = reader.u64(addr + layout.tcache_count).ok()?;
-    // 64 bins (76 in 2.43) of 7 chunks (16), unless a tunable says otherwise.
     if tcache_bins > 76 || tcache_count > 0xffff {
         return None;
     }
@@ -206,21 +219,29 @@ fn params_at(reader: &mut Reader, addr: u64, layout: &Par) -> Option<Params> {
     let max_mmapped_mem = reader.u64(addr + layout.max_mmapped_mem).ok()?;
     let (arena_test, arena_max) = (reader.u64(addr + 24).ok()?, reader.u64(addr + 32).ok()?);
     let mmap_threshold = reader.u64(addr + 16).ok()?;
-    // arena_test is 8 on 64-bit systems, mmap_threshold 128 KiB or more once it has adapted.
     let sound = n_mmaps <= max_n_mmaps
         && n_mmaps_max <= i32::MAX as u32
         && no_dyn_threshold <= 1
         && mmapped_mem <= max_mmapped_mem
-        && (n_mmaps == 0) == (mmapped_mem == 0)
-        && mmapped_mem.is_multiple_of(4096)
+        && mmapped_mem >= u64::from(n_mmaps) * 4096
+        // 2.43 counts 16 bytes too many at each mremap, and keeps them when the chunk is gone.
+        && mmapped_mem.is_multiple_of(16)
         && arena_test <= 4096
         && arena_max <= 1 << 20
         && (arena_test > 0 || arena_max > 0)
         && mmap_threshold > 0;
-    sound.then_some(Params {
-        n_mmaps: n_mmaps.into(),
-        mmapped_mem,
-        sbrk_base: reader.u64(addr + layout.sbrk_base).ok()?,
-        tcache_count,
-    })
+    if !sound {
+        return None;
+    }
+    let usual = [
+        reader.u64(addr + 8) == Ok(128 << 10),
+        arena_test == 8,
+        n_mmaps_max == 65536,
+        [64, 76].contains(&tcache_bins),
+        // 16 in 2.43.
+        [7, 16].contains(&tcache_count),
+    ];
+    let score = usual.iter().filter(|&&u| u).count() as u32;
+    let sbrk_base = reader.u64(addr + layout.sbrk_base).ok()?;
+    Some((score, Params { n_mmaps: n_mmaps.into(), mmapped_mem, sbrk_base, tcache_count }))
 }
