@@ -175,7 +175,7 @@ impl Part {
                         piece.push(at, bytes);
                         out.used_chunks += 1;
                         out.used_bytes += bytes;
-                        if TCACHES.iter().any(|t| t.chunk_size == bytes) {
+                        if TCACHES.iter().any(|t| t.fits(bytes)) {
                             out.tcaches.push(at);
                         }
                     } else {

@@ -132,7 +132,7 @@ impl Lists<'_, '_, '_> {
     /// Takes `chunk` for a thread's cache if its lists say so.
     fn tcache(&mut self, chunk: u64, tcache_count: u64, out: &mut Released) {
         let Ok(size) = self.reader.u64(chunk + 8) else { return };
-        let Some(layout) = TCACHES.iter().find(|t| t.chunk_size == size & !FLAG_BITS) else { return };
+        let Some(layout) = TCACHES.iter().find(|t| t.fits(size & !FLAG_BITS)) else { return };
         let Some((numbers, heads)) = self.cache_fields(chunk + CHUNK_HEADER, layout) else { return };
         let mut found = Vec::new();
         let (mut sound, mut broken) = (0u32, 0u32);

@@ -85,8 +85,15 @@ pub(super) struct Tcache {
     pub bins: u64,
     /// The numbers are what still fits (`num_slots`), not what is there (`counts`).
     pub counts_down: bool,
-    /// Of the chunk it lives in.
+    /// Of the chunk it lives in, if malloc found one that fits exactly. It may be one of 16 bytes more,
+    /// too little to be split off: 2.43 makes a cache as late as at the thread's first free.
     pub chunk_size: u64,
+}
+
+impl Tcache {
+    pub fn fits(&self, chunk_size: u64) -> bool {
+        chunk_size == self.chunk_size || chunk_size == self.chunk_size + 16
+    }
 }
 
 /// Bins of one chunk size each, 32 bytes and up in steps of 16. Those of 2.43 beyond hold sizes of one
