@@ -116,10 +116,10 @@ fn open(
     notes.extend_from_slice(&modules.missing);
     let memory = CoreMemory::new(core, &areas, &modules);
 
-    let (mut images, image_notes) = find_images(&layout::mappings(&areas), &modules, &memory);
+    let (images, image_notes) = find_images(&layout::mappings(&areas), &modules, &memory);
     notes.extend(image_notes);
+    layout::infer_permissions(&mut areas, &headers, &images);
     layout::name_special(&mut areas, &said, &images);
-    images.retain(|i| !i.segments.is_empty());
 
     let process = Process {
         pid: said.pid.or(said.threads.first().map(|t| t.tid)).unwrap_or(0),

@@ -48,7 +48,7 @@ pub(super) fn areas(headers: &Headers, notes: &Notes) -> Vec<Area> {
         }
         let mut area = match here {
             Some(load) => part_of(load, range.start, range.end),
-            // Permissions unknown; gcore leaves out only what it may not read or is told to.
+            // gcore leaves out file mappings that were not written to: see `infer_permissions`.
             None => Area {
                 perms: Perms { read: true, ..Perms::default() },
                 ..part_of(&EMPTY, range.start, range.end)
@@ -103,6 +103,21 @@ fn backing_of(name: &[u8]) -> Backing {
         Backing::Device
     } else {
         Backing::File
+    }
+}
+
+/// Gives mapped files that have no segment the permissions that their ELF headers ask for.
+pub(super) fn infer_permissions(areas: &mut [Area], headers: &Headers, images: &[Image]) {
+    for area in areas.iter_mut().filter(|a| a.backing == Backing::File) {
+        let load = headers.loads.partition_point(|l| l.end <= area.start);
+        if headers.loads.get(load).is_some_and(|l| l.start <= area.start) {
+            continue;
+        }
+        let segments = images.iter().filter(|i| i.path == area.name).flat_map(|i| &i.segments);
+        for segment in segments.filter(|s| s.range.start < area.end && area.start < s.range.end) {
+            area.perms.exec |= segment.exec;
+            area.perms.write |= segment.write;
+        }
     }
 }
 

@@ -35,8 +35,9 @@ pub(super) struct MappedFile {
 pub(super) struct Notes {
     pub threads: Vec<Thread>,
     pub pid: Option<i32>,
+    /// In the kernel's cores the thread that forked, which may not be its process's first.
     pub ppid: Option<i32>,
-    /// The main thread's name.
+    /// The main thread's name; its program's, if gdb wrote the core.
     name: Vec<u8>,
     /// Up to 80 bytes of the arguments, separated by blanks.
     pub arguments: Vec<u8>,
