@@ -1,6 +1,7 @@
 //! Developer commands. `cargo xtask --help` lists them.
 
 mod debian;
+mod layouts;
 mod pythons;
 
 use anyhow::Result;
@@ -24,10 +25,20 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Generate the layout tables of crates/cpython out of DWARF
+    Layouts {
+        /// Compare with the committed tables instead
+        #[arg(long)]
+        check: bool,
+        /// Print every structure that a version's DWARF has, by compile unit
+        #[arg(long, value_name = "TAG", conflicts_with = "check")]
+        names: Option<String>,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pythons { required, update } => pythons::run(required, update).map(drop),
+        Command::Layouts { check, names } => layouts::run(check, names.as_deref()),
     }
 }
