@@ -32,9 +32,12 @@ tables! {
     3 . 9 false "3.9.txt",
     3 . 10 false "3.10.txt",
     3 . 11 false "3.11.txt",
+    3 . 11 true "3.11d.txt",
     3 . 12 false "3.12.txt",
     3 . 13 false "3.13.txt",
+    3 . 13 true "3.13d.txt",
     3 . 14 false "3.14.txt",
+    3 . 14 true "3.14d.txt",
     3 . 15 false "3.15.txt",
 }
 
