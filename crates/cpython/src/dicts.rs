@@ -53,10 +53,11 @@ pub fn keys_table(model: &Model, reader: &mut Reader, addr: u64) -> Option<KeysT
         if !slots.is_power_of_two() || slots > 1 << MAX_LOG2_SIZE {
             return None;
         }
+        // `DK_IXSIZE`: an index must hold every slot number and two marks below zero.
         let width = match slots {
-            ..=0xff => 1,
-            ..=0xffff => 2,
-            ..=0xffff_ffff => 4,
+            0..=0xff => 1,
+            0x100..=0xffff => 2,
+            0x1_0000..=0xffff_ffff => 4,
             _ => 8,
         };
         index_bytes = slots * width;

@@ -39,9 +39,11 @@ pub enum Family {
     CData,
     Lock,
     Struct,
-    MemoryView,
     Module,
-    TeeData,
+    Product,
+    /// With and without replacement.
+    Combinations,
+    Permutations,
 }
 
 /// Type name as `tp_name` has it → family, and the structure whose size `tp_basicsize` must have, so
@@ -82,9 +84,11 @@ const NAMES: &[(&str, Family, Option<&str>)] = &[
     ("thread.lock", Family::Lock, None),
     ("_struct.Struct", Family::Struct, None),
     ("Struct", Family::Struct, None),
-    ("memoryview", Family::MemoryView, None),
     ("module", Family::Module, None),
-    ("itertools._tee_dataobject", Family::TeeData, Some("teedataobject")),
+    ("itertools.product", Family::Product, Some("productobject")),
+    ("itertools.combinations", Family::Combinations, Some("combinationsobject")),
+    ("itertools.combinations_with_replacement", Family::Combinations, Some("combinationsobject")),
+    ("itertools.permutations", Family::Permutations, Some("permutationsobject")),
 ];
 
 impl Family {

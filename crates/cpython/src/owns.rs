@@ -37,10 +37,11 @@ pub enum Part {
     CodeData,
     TypeData,
     ModuleState,
+    IteratorIndices,
 }
 
 impl Part {
-    pub const ALL: [Part; 22] = [
+    pub const ALL: [Part; 23] = [
         Part::DictKeys,
         Part::SharedKeys,
         Part::DictValues,
@@ -63,6 +64,7 @@ impl Part {
         Part::CodeData,
         Part::TypeData,
         Part::ModuleState,
+        Part::IteratorIndices,
     ];
 
     /// The kind's name in the census.
@@ -90,6 +92,7 @@ impl Part {
             Part::CodeData => "code data",
             Part::TypeData => "type data",
             Part::ModuleState => "module state",
+            Part::IteratorIndices => "iterator indices",
         }
     }
 }
@@ -164,10 +167,9 @@ fn parts(
             let length = word(l.unicode.length?)?;
             give(Part::StrCharacters, word(l.unicode.str?)?, length.checked_add(1)?.checked_mul(4)?);
         }
-        Family::ByteArray => {
-            if l.bytearray.ob_bytes_object.is_none() {
-                give(Part::ByteArrayBuffer, word(l.bytearray.ob_bytes)?, word(l.bytearray.ob_alloc)?);
-            }
+        // 3.15 keeps the bytes in a bytes object.
+        Family::ByteArray if l.bytearray.ob_bytes_object.is_none() => {
+            give(Part::ByteArrayBuffer, word(l.bytearray.ob_bytes)?, word(l.bytearray.ob_alloc)?);
         }
         Family::Array => {
             let array = l.array?;
@@ -197,6 +199,14 @@ fn parts(
             let at = l.table.offset("PyStructObject", "s_codes")?;
             give(Part::StructCodes, word(at)?, 0);
         }
+        Family::Product => give(Part::IteratorIndices, word(l.table.offset("productobject", "indices")?)?, 0),
+        Family::Combinations => {
+            give(Part::IteratorIndices, word(l.table.offset("combinationsobject", "indices")?)?, 0);
+        }
+        Family::Permutations => {
+            give(Part::IteratorIndices, word(l.table.offset("permutationsobject", "indices")?)?, 0);
+            give(Part::IteratorIndices, word(l.table.offset("permutationsobject", "cycles")?)?, 0);
+        }
         Family::Element => {
             let e = l.element_extra?;
             let extra = word(l.element?.extra)?;
@@ -223,7 +233,6 @@ fn parts(
                 give(Part::ModuleState, word(at)?, 0);
             }
         }
-        Family::Int | Family::Float | Family::Bytes | Family::Tuple => {}
         _ => {}
     }
     Some(())

@@ -8,19 +8,18 @@
 use crate::dicts::{keys_table, table_of_two};
 use crate::family::Family;
 use crate::model::{Managed, Model, flags};
-use crate::object::{Object, generator_frame_bytes, inline_values_bytes};
+use crate::object::{Object, digits_at, generator_frame_bytes, inline_values_bytes};
 use crate::strings::str_shape;
 use wmr_memory::Reader;
 
 /// `sys.getsizeof` of an object; `None` when what decides it cannot be read.
 pub fn sizeof(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
     let shape = &object.shape;
-    // A static type object has no GC head though its type says so (`type_is_gc`).
-    let presize = if shape.family == Family::Type && !is_heap_type_object(model, reader, object.addr) {
-        0
-    } else {
-        u64::from(shape.presize)
-    };
+    // A static type object has no GC head though its type says so (`type_is_gc`); 3.11 and 3.12 count
+    // one all the same, they ask the type (`_PyType_PreHeaderSize`).
+    let asks_type = matches!(model.hex >> 16, 0x030b | 0x030c);
+    let no_head = shape.family == Family::Type && !is_heap_type_object(model, reader, object.addr);
+    let presize = if no_head && !asks_type { 0 } else { u64::from(shape.presize) };
     Some(presize + own_size(model, reader, object)?)
 }
 
@@ -51,7 +50,7 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
     let shape = &object.shape;
     let basic = u64::from(shape.basicsize);
     match shape.family {
-        Family::Int => int_size(model, reader, addr, basic),
+        Family::Int => int_size(model, reader, addr),
         Family::Str => str_size(model, reader, object),
         Family::Unicode => {
             let length = reader.u64(addr + l.unicode.length?).ok()?;
@@ -170,23 +169,51 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
             }
             Some(size)
         }
+        Family::Struct => {
+            let at = l.table.offset("PyStructObject", "s_codes")?;
+            let code = l.table.size("formatcode")?;
+            let codes = reader.u64(addr + at).ok()?;
+            let mut count = 1;
+            // The list ends with an entry without a definition.
+            while count < MAX_CODES && reader.u64(codes.wrapping_add(code * (count - 1))).ok()? != 0 {
+                count += 1;
+            }
+            basic.checked_add(code * count)
+        }
+        Family::Product => {
+            let pools = reader.u64(addr + l.table.offset("productobject", "pools")?).ok()?;
+            basic.checked_add(model.size_field(reader, pools).ok()?.unsigned_abs().checked_mul(8)?)
+        }
+        Family::Combinations => {
+            let r = reader.u64(addr + l.table.offset("combinationsobject", "r")?).ok()?;
+            basic.checked_add(r.checked_mul(8)?)
+        }
+        Family::Permutations => {
+            let pool = reader.u64(addr + l.table.offset("permutationsobject", "pool")?).ok()?;
+            let n = model.size_field(reader, pool).ok()?.unsigned_abs();
+            let r = reader.u64(addr + l.table.offset("permutationsobject", "r")?).ok()?;
+            basic.checked_add(n.checked_add(r)?.checked_mul(8)?)
+        }
         _ => generic(model, reader, object),
     }
 }
 
+/// Most codes of a `struct.Struct` that are counted.
+const MAX_CODES: u64 = 1 << 20;
 /// `_odictnode`: key, hash, next, prev, padded as 3.x counts it (`sizeof(_ODictNode)`).
 const ODICT_NODE: u64 = 32;
 /// Items of a deque block (`BLOCKLEN`, `Modules/_collectionsmodule.c`).
 const DEQUE_ITEMS: u64 = 64;
 
-fn int_size(model: &Model, reader: &mut Reader, addr: u64, basic: u64) -> Option<u64> {
+/// `int.__sizeof__` says the same for subclasses, whatever they add.
+fn int_size(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64> {
     let digits = match model.layout.long.long_value {
         Some(at) => reader.u64(addr + at).ok()? >> 3,
         None => model.size_field(reader, addr).ok()?.unsigned_abs(),
     };
     // 3.11 counts one digit for zero, which it always allocates; before, none.
     let least = u64::from(model.hex >> 16 >= 0x030b);
-    basic.checked_add(digits.max(least).checked_mul(4)?)
+    digits_at(model)?.checked_add(digits.max(least).checked_mul(4)?)
 }
 
 fn str_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
@@ -258,7 +285,8 @@ pub fn split_values(model: &Model, reader: &mut Reader, keys: &crate::dicts::Key
 fn code_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
     let c = model.layout.code?;
     let addr = object.addr;
-    let mut size = generic(model, reader, object)?;
+    // 3.11+ rounds up (`_PyObject_VAR_SIZE`); before, a code object is of fixed size.
+    let mut size = generic(model, reader, object)?.next_multiple_of(8);
     if let Some(at) = c.co_extra {
         let extra = reader.u64(addr + at).ok()?;
         if extra != 0 {

@@ -40,6 +40,12 @@ pub struct Known {
     pub detail: String,
 }
 
+impl Known {
+    pub fn new(addr: u64, kind: &str, detail: &str) -> Known {
+        Known { addr, kind: kind.to_owned(), detail: detail.to_owned() }
+    }
+}
+
 /// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
 const MAX_HELD_SCAN: u32 = 4096;
 

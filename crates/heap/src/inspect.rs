@@ -1,10 +1,12 @@
 //! The whole way from a target to its census.
 
 use crate::census::{Census, Known};
+use crate::kinds::Domain;
 use crate::ledger::{KnownRange, Tally, tally};
 use wmr_alloc::glibc::{self, Glibc};
 use wmr_alloc::pymalloc::{self, PyMalloc};
-use wmr_alloc::{Blocks, TooManyBlocks};
+use wmr_alloc::{Blocks, Slots, TooManyBlocks};
+use wmr_cpython::freelists::{FreeLists, NumberBlock};
 use wmr_cpython::model::Model;
 use wmr_cpython::{FindError, Mode, Python};
 use wmr_memory::Target;
@@ -39,6 +41,25 @@ pub fn model(python: &Python) -> Model {
     }
 }
 
+/// The live numbers of one of Python 2's blocks of ints or floats.
+fn number_slots(block: &NumberBlock, lists: &FreeLists) -> Slots {
+    let mut used = vec![0u64; block.count.min(MAX_NUMBERS).div_ceil(64) as usize];
+    for i in 0..block.count.min(MAX_NUMBERS) {
+        if lists.find(block.first + i * block.stride).is_none() {
+            used[i as usize / 64] |= 1 << (i % 64);
+        }
+    }
+    Slots {
+        first: block.first,
+        stride: block.stride as u32,
+        count: block.count.min(MAX_NUMBERS) as u32,
+        used,
+    }
+}
+
+/// Python 2 cuts 1,000 bytes into 41.
+const MAX_NUMBERS: u64 = 64;
+
 /// Takes the census of a target.
 ///
 /// # Errors
@@ -56,15 +77,31 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
         builder = builder.glibc(glibc);
     }
     let model = python.as_ref().ok().map(model);
+    let (mut known, mut ranges) = (Vec::new(), Vec::new());
+    if let Ok(python) = &python {
+        let lists = python.free_lists(target);
+        for block in &lists.number_blocks {
+            builder = builder.slots(number_slots(block, &lists));
+            known.push(Known::new(block.addr, "number block", block.kind));
+        }
+        known.extend(lists.dead.iter().map(|d| Known::new(d.addr, "free list", d.kind)));
+        known.extend(python.owned_blocks(target).iter().map(|o| Known::new(o.addr, o.kind, "")));
+        ranges.extend(python.stack_chunks(target).iter().map(|chunk| KnownRange {
+            range: chunk.addr..chunk.addr.saturating_add(chunk.size),
+            domain: Domain::CPython,
+            kind: "Python frames".to_owned(),
+            detail: if chunk.spare { "spare".to_owned() } else { String::new() },
+        }));
+        notes.extend(lists.notes);
+        notes.extend(python.notes.iter().cloned());
+    }
     let blocks = builder.build()?;
-    let (known, ranges): (Vec<Known>, Vec<KnownRange>) = (Vec::new(), Vec::new());
     let mut census = match &model {
         Some(model) => Census::take(target, model, &blocks, &known),
         None => Census::without_python(&blocks),
     };
     if let Ok(python) = &python {
         census.untrack(&blocks, &python.gc.permanent(&mut target.reader(), blocks.len() as usize));
-        notes.extend(python.notes.iter().cloned());
     }
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());
