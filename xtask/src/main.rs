@@ -3,6 +3,7 @@
 mod debian;
 mod layouts;
 mod pythons;
+mod suite;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -25,6 +26,12 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Run the whole suite and say which interpreters it covered
+    Test {
+        /// Lacking one of the supported versions is a failure (as under CI=true)
+        #[arg(long)]
+        required: bool,
+    },
     /// Generate the layout tables of crates/cpython out of DWARF
     Layouts {
         /// Compare with the committed tables instead
@@ -39,6 +46,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pythons { required, update } => pythons::run(required, update).map(drop),
+        Command::Test { required } => suite::run(required),
         Command::Layouts { check, names } => layouts::run(check, names.as_deref()),
     }
 }

@@ -102,3 +102,47 @@ fn print_names(source: &Source) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_tables_are_what_the_dwarf_says() -> Result<()> {
+        run(true, None)
+    }
+
+    /// The compiler's own `offsetof` against what is read of its DWARF.
+    #[test]
+    fn offsets_are_what_the_compiler_says() -> Result<()> {
+        let source = r#"
+            #include <stddef.h>
+            #include <stdio.h>
+            #include <unistd.h>
+            typedef struct { char c; struct { long x; int y; } in; union { void *p; int n; };
+                             unsigned a : 3, b : 30; char tail[]; } Sample;
+            Sample sample;
+            int main(void) {
+                printf("Sample %zu c@%zu in@%zu in.x@%zu in.y@%zu p@%zu n@%zu a@%zu b@%zu tail@%zu\n",
+                       sizeof(Sample), offsetof(Sample, c), offsetof(Sample, in), offsetof(Sample, in.x),
+                       offsetof(Sample, in.y), offsetof(Sample, p), offsetof(Sample, n),
+                       offsetof(Sample, n) + 8, offsetof(Sample, n) + 12, offsetof(Sample, tail));
+                printf("ready %d\n", getpid());
+                fflush(stdout);
+                pause();
+            }"#;
+        let program = wmr_testing::compile_c(source, &[])?;
+        let target = wmr_testing::Target::start(std::process::Command::new(&*program))?;
+        let mut found = BTreeMap::new();
+        dwarf::read(&program, None, 1, &|name| name == "Sample", &mut found)?;
+        let list = list::parse("Sample")?;
+        assert_eq!(list[0].line(&found)?.as_deref(), Some(target.truth()[0].as_str()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_word_of_the_list_that_means_nothing_is_refused() {
+        assert!(list::parse("PyObject dpeth=2").is_err());
+        assert!(list::parse("PyObject\nPyObject").is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! `cargo xtask test`: everything that has to hold, and on which interpreters it was tried.
+
+use crate::pythons;
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Programs that tests start, and the Debian packages that bring them.
+const TOOLS: &[(&str, &str)] =
+    &[("gcore", "gdb"), ("cc", "gcc"), ("prlimit", "util-linux"), ("dpkg", "dpkg"), ("zstd", "zstd")];
+
+const FUZZ_SECONDS: u32 = 60;
+
+pub fn run(required: bool) -> Result<()> {
+    let required = required || std::env::var("CI").is_ok_and(|value| value == "true");
+    tools();
+    let mut suite = Suite::default();
+    let found = match pythons::run(required, false) {
+        Ok(found) => found,
+        Err(why) => {
+            suite.failed.push(format!("{why:#}"));
+            wmr_testing::interpreters().to_vec()
+        }
+    };
+    suite.step("formatting", cargo(&["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    suite.step("clippy", cargo(&clippy));
+    if works(cargo(&["nextest", "--version"])) {
+        suite.step("tests", cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]));
+        suite.step("documentation tests", cargo(&["test", "--workspace", "--doc", "--quiet"]));
+    } else {
+        suite.step("tests", cargo(&["test", "--workspace", "--no-fail-fast"]));
+    }
+    fuzz(&mut suite);
+    println!("\ninterpreters covered:");
+    pythons::print(&found);
+    println!();
+    for (name, took) in &suite.passed {
+        println!("passed  {name} ({} s)", took.as_secs());
+    }
+    for name in &suite.failed {
+        println!("FAILED  {name}");
+    }
+    if !suite.failed.is_empty() {
+        bail!("{} of {} steps failed", suite.failed.len(), suite.failed.len() + suite.passed.len());
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Suite {
+    passed: Vec<(String, Duration)>,
+    failed: Vec<String>,
+}
+
+impl Suite {
+    /// One step's failure does not hide what the next would say.
+    fn step(&mut self, name: &str, mut command: Command) {
+        println!("\n== {name}: {command:?}");
+        let start = Instant::now();
+        match command.status() {
+            Ok(status) if status.success() => self.passed.push((name.to_owned(), start.elapsed())),
+            Ok(status) => self.failed.push(format!("{name}: {status}")),
+            Err(why) => self.failed.push(format!("{name}: {why}")),
+        }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn works(mut command: Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// What a fresh machine lacks: installed where we may, else named.
+fn tools() {
+    for component in ["fmt", "clippy"] {
+        if !works(cargo(&[component, "--version"])) {
+            let component = if component == "fmt" { "rustfmt" } else { component };
+            let mut rustup = Command::new("rustup");
+            rustup.args(["component", "add", component]);
+            println!("{component} is lacking: {rustup:?}");
+            if !works(rustup) {
+                println!("  it failed");
+            }
+        }
+    }
+    let on_path = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    };
+    let lacking: Vec<&str> = TOOLS.iter().filter(|(program, _)| !on_path(program)).map(|t| t.1).collect();
+    if lacking.is_empty() {
+        return;
+    }
+    println!("installing {}", lacking.join(", "));
+    let mut update = Command::new("apt-get");
+    update.args(["-qq", "update"]);
+    let mut install = Command::new("apt-get");
+    install.args(["-qq", "install", "-y", "--no-install-recommends"]).args(&lacking);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    let root = nix::unistd::Uid::effective().is_root();
+    if !root || !works(update) || !works(install) {
+        println!("could not; tests that need them will fail. As root: apt-get install {}", lacking.join(" "));
+    }
+}
+
+/// Each fuzz target for a minute, where the fuzzer and the nightly compiler it wants are there. Their
+/// corpora are replayed by ordinary tests in any case.
+fn fuzz(suite: &mut Suite) {
+    let folder = root().join("fuzz");
+    if !folder.join("Cargo.toml").is_file() {
+        return;
+    }
+    let fuzz = |arguments: &[&str]| {
+        // Not $CARGO: that is one toolchain's own, which knows no +nightly.
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "fuzz"]).args(arguments).current_dir(root()).env_remove("CARGO");
+        command.env_remove("RUSTUP_TOOLCHAIN");
+        command
+    };
+    let list = fuzz(&["list"]).output().ok().filter(|out| out.status.success());
+    let Some(list) = list else {
+        println!("\n== fuzzing: left out, cargo-fuzz or a nightly compiler is lacking");
+        return;
+    };
+    for target in String::from_utf8_lossy(&list.stdout).lines() {
+        let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        suite.step(&format!("fuzz {target}"), fuzz(&["run", target, "--", &limit]));
+    }
+}
