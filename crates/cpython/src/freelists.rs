@@ -100,7 +100,7 @@ const fn plain(head: &'static str, count: &'static str, shape: Shape, kind: &'st
 }
 
 const TUPLE_LINK: Link = Link::Field("PyTupleObject", "ob_item");
-const CONTEXT_LINK: Link = Link::Field("_pycontextobject", "ctx_weakreflist");
+const CONTEXT_LINK: Link = Link::Field("PyContext", "ctx_weakreflist");
 const EXCEPTION_LINK: Link = Link::Field("PyBaseExceptionObject", "dict");
 const FRAME_LINK: Link = Link::Field("PyFrameObject", "f_back");
 
@@ -138,30 +138,31 @@ const IN_OBJECT_FREELISTS: &[List] = &[
     plain("object_stacks.items", "", Shape::Chain(Link::First), "object stack"),
 ];
 
-/// Fields of `_Py_freelists`, 3.14+: each a `struct _Py_freelist` {freelist, size}.
+/// Fields of `_Py_freelists`, which the tables call by its older name, 3.14+: each a
+/// `struct _Py_freelist` {freelist, size}.
 const IN_FREELISTS: &[List] = &[
-    plain("floats", "", Shape::Chain(Link::First), "float"),
-    plain("complexes", "", Shape::Chain(Link::First), "complex"),
-    plain("ints", "", Shape::Chain(Link::First), "int"),
+    plain("floats.freelist", "", Shape::Chain(Link::First), "float"),
+    plain("complexes.freelist", "", Shape::Chain(Link::First), "complex"),
+    plain("ints.freelist", "", Shape::Chain(Link::First), "int"),
     plain("tuples", "", Shape::Chains(Link::First, 16), "tuple"),
-    plain("lists", "", Shape::Chain(Link::First), "list"),
-    plain("list_iters", "", Shape::Chain(Link::First), "list_iterator"),
-    plain("tuple_iters", "", Shape::Chain(Link::First), "tuple_iterator"),
-    plain("dicts", "", Shape::Chain(Link::First), "dict"),
-    plain("dictkeys", "", Shape::Chain(Link::First), "dict keys"),
-    plain("slices", "", Shape::Chain(Link::First), "slice"),
-    plain("ranges", "", Shape::Chain(Link::First), "range"),
-    plain("range_iters", "", Shape::Chain(Link::First), "range_iterator"),
-    plain("contexts", "", Shape::Chain(Link::First), "Context"),
-    plain("async_gens", "", Shape::Chain(Link::First), "async_generator_wrapped_value"),
-    plain("async_gen_asends", "", Shape::Chain(Link::First), "async_generator_asend"),
-    plain("futureiters", "", Shape::Chain(Link::First), "FutureIter"),
-    plain("object_stack_chunks", "", Shape::Chain(Link::First), "object stack"),
-    plain("unicode_writers", "", Shape::Chain(Link::First), "unicode writer"),
-    plain("bytes_writers", "", Shape::Chain(Link::First), "bytes writer"),
-    plain("pycfunctionobject", "", Shape::Chain(Link::First), "builtin_function_or_method"),
-    plain("pycmethodobject", "", Shape::Chain(Link::First), "builtin_method"),
-    plain("pymethodobjects", "", Shape::Chain(Link::First), "method"),
+    plain("lists.freelist", "", Shape::Chain(Link::First), "list"),
+    plain("list_iters.freelist", "", Shape::Chain(Link::First), "list_iterator"),
+    plain("tuple_iters.freelist", "", Shape::Chain(Link::First), "tuple_iterator"),
+    plain("dicts.freelist", "", Shape::Chain(Link::First), "dict"),
+    plain("dictkeys.freelist", "", Shape::Chain(Link::First), "dict keys"),
+    plain("slices.freelist", "", Shape::Chain(Link::First), "slice"),
+    plain("ranges.freelist", "", Shape::Chain(Link::First), "range"),
+    plain("range_iters.freelist", "", Shape::Chain(Link::First), "range_iterator"),
+    plain("contexts.freelist", "", Shape::Chain(Link::First), "Context"),
+    plain("async_gens.freelist", "", Shape::Chain(Link::First), "async_generator_wrapped_value"),
+    plain("async_gen_asends.freelist", "", Shape::Chain(Link::First), "async_generator_asend"),
+    plain("futureiters.freelist", "", Shape::Chain(Link::First), "FutureIter"),
+    plain("object_stack_chunks.freelist", "", Shape::Chain(Link::First), "object stack"),
+    plain("unicode_writers.freelist", "", Shape::Chain(Link::First), "unicode writer"),
+    plain("bytes_writers.freelist", "", Shape::Chain(Link::First), "bytes writer"),
+    plain("pycfunctionobject.freelist", "", Shape::Chain(Link::First), "builtin_function_or_method"),
+    plain("pycmethodobject.freelist", "", Shape::Chain(Link::First), "builtin_method"),
+    plain("pymethodobjects.freelist", "", Shape::Chain(Link::First), "method"),
 ];
 
 /// Statics that have a name of their own, up to 3.9.
@@ -184,13 +185,11 @@ impl Python {
             walk.all(IN_INTERPRETER, |field| {
                 Some(interpreter.addr.wrapping_add(table.offset("_is", field)?))
             });
-            for (owner, lists) in
-                [("_Py_object_freelists", IN_OBJECT_FREELISTS), ("_Py_freelists", IN_FREELISTS)]
-            {
-                walk.all(lists, |field| {
-                    Some(interpreter.addr.wrapping_add(freelists?).wrapping_add(table.offset(owner, field)?))
-                });
-            }
+            let modern = table.offset("_Py_object_freelists", "floats.freelist").is_some();
+            walk.all(if modern { IN_FREELISTS } else { IN_OBJECT_FREELISTS }, |field| {
+                let at = table.offset("_Py_object_freelists", field)?;
+                Some(interpreter.addr.wrapping_add(freelists?).wrapping_add(at))
+            });
         }
         if !self.version.at_least(3, 10) {
             match self.image(target) {
@@ -259,10 +258,6 @@ impl Walk<'_, '_> {
         let offset = match link {
             Link::First => Some(0),
             Link::ObType => Some(self.python.layout.object.ob_type),
-            // PyContext kept its fields from 3.7 to 3.13: weak references follow two pointers.
-            Link::Field(object @ "_pycontextobject", field) => {
-                Some(self.python.layout.table.offset(object, field).unwrap_or(32))
-            }
             Link::Field(object, field) => self.python.layout.table.offset(object, field),
         };
         if let Some(offset) = offset {
@@ -315,22 +310,25 @@ impl Walk<'_, '_> {
     /// from pointers, the objects they hold tell the rest.
     fn statics(&mut self, image: &Image) {
         self.all(STATICS, |name| image.symbol(name));
-        let counters: Vec<(u64, u64)> = image.symbols_named("numfree").map(|s| (s.addr, s.size)).collect();
-        let two = self.python.version.major() == 2;
-        if two {
+        if self.python.version.major() == 2 {
             self.numbers(image);
         }
-        let lists: Vec<(u64, u64)> = image.symbols_named("free_list").map(|s| (s.addr, s.size)).collect();
-        for (at, size) in lists {
+        let symbols =
+            |name| -> Vec<(u64, u64)> { image.symbols_named(name).map(|s| (s.addr, s.size)).collect() };
+        let lists = symbols("free_list");
+        // Of a counter and a single pointer defined together, at most the alignment lies between.
+        let gap = |a: (u64, u64), b: (u64, u64)| {
+            let (low, high) = if a.0 < b.0 { (a, b) } else { (b, a) };
+            high.0.saturating_sub(low.0.saturating_add(low.1))
+        };
+        let mut counters = symbols("numfree");
+        counters.retain(|c| c.1 == 4 && !lists.iter().any(|l| l.1 == 8 && gap(*c, *l) <= 4));
+        for &(at, size) in &lists {
             match size {
                 8 => self.static_chain(image, at),
                 160 => self.list(&list("", "", Shape::Chains(TUPLE_LINK, 8), "tuple"), at, None),
                 640 => {
-                    // Its counter is the int nearest to it: they are defined together.
-                    let distance = |c: &(u64, u64)| {
-                        if c.0 < at { at - (c.0 + c.1) } else { c.0.saturating_sub(at + size) }
-                    };
-                    let count = counters.iter().filter(|c| c.1 == 4).min_by_key(|c| distance(c)).map(|c| c.0);
+                    let count = counters.iter().min_by_key(|c| gap(**c, (at, size))).map(|c| c.0);
                     let kind = self.static_array_kind(image, at);
                     self.list(&list("", "", Shape::Array, kind), at, count);
                 }

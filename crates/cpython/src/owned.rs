@@ -26,6 +26,10 @@ enum Shape {
     Chain,
     /// That many such chains in a row.
     Chains(u64),
+    /// Such chains up to another field: one in 3.12, eight from 3.13 on.
+    ChainsUpTo(&'static str),
+    /// A length, then the address of a block.
+    Counted,
     /// An array of pointers to blocks, and the field that counts them.
     Array(&'static str),
     /// A `_Py_hashtable_t`, its buckets and entries; what the entries' keys or values point at.
@@ -72,15 +76,16 @@ const INTERPRETER: &[Field] = &[
     ("imports.lock.mutex", Shape::Block, "lock"),
     ("xidregistry.mutex", Shape::Block, "lock"),
     ("atexit.callbacks", Shape::Array("atexit.ncallbacks"), "atexit callbacks"),
-    ("unicode.ids.array", Shape::Block, "identifiers"),
+    ("unicode.ids", Shape::Counted, "identifiers"),
     ("unicode.fs_codec.encoding", Shape::Block, "configuration"),
     ("unicode.fs_codec.errors", Shape::Block, "configuration"),
     ("fs_codec.encoding", Shape::Block, "configuration"),
     ("fs_codec.errors", Shape::Block, "configuration"),
-    ("dtoa.p5s", Shape::Chain, "bigint"),
+    ("dtoa.p5s", Shape::ChainsUpTo("dtoa.freelist"), "bigint"),
     ("dtoa.freelist", Shape::Chains(8), "bigint"),
     ("code_state.constants", Shape::Table(Entry::Only), "constants"),
     ("qsbr.array", Shape::Block, "thread bookkeeping"),
+    ("qsbr.array_raw", Shape::Block, "thread bookkeeping"),
 ];
 
 /// Statics of versions up to 3.11, by symbol.
@@ -214,8 +219,17 @@ impl Walk<'_, '_> {
                 }
                 Shape::Chain => self.chain(at, kind),
                 Shape::Chains(n) => (0..*n).for_each(|i| self.chain(at.wrapping_add(i * 8), kind)),
+                Shape::ChainsUpTo(next) => {
+                    let heads = place(next).map_or(1, |end| end.saturating_sub(at) / 8).min(8);
+                    (0..heads).for_each(|i| self.chain(at.wrapping_add(i * 8), kind));
+                }
+                Shape::Counted => {
+                    let block = self.word(at.wrapping_add(8));
+                    self.push(block, kind);
+                }
                 Shape::Array(count) => {
-                    let count = place(count).and_then(|at| self.reader.u32(at).ok()).unwrap_or(0);
+                    // 3.14 has a list object there, and no count.
+                    let Some(count) = place(count).and_then(|at| self.reader.u32(at).ok()) else { continue };
                     let array = self.word(at);
                     if self.push(array, kind) {
                         for i in 0..u64::from(count).min(MAX_ENTRIES) {
@@ -268,10 +282,15 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// PyConfig (3.8+): wide strings, and lists of them {length, items}.
+    /// PyConfig (3.8+; 3.7: _PyCoreConfig): wide strings, and lists of them {length, items}.
     fn config(&mut self, interpreter: u64) {
         let table = &self.python.layout.table;
-        let (Some(at), Some(size)) = (table.offset("_is", "config"), table.size("PyConfig")) else { return };
+        let config = table.offset("_is", "config");
+        let (at, size) = match (table.offset("_is", "core_config"), config, table.size("PyConfig")) {
+            (Some(core), Some(end), _) => (core, end.saturating_sub(core)),
+            (None, Some(at), Some(size)) => (at, size),
+            _ => return,
+        };
         self.words(interpreter.wrapping_add(at), size / 8, "configuration");
     }
 

@@ -9,7 +9,7 @@ use wmr_testing::{Interpreter, interpreters};
 /// Prints its own facts as JSON and waits. The free lists are counted last, by the interpreter itself
 /// (`sys._debugmallocstats`), with nothing but one `os.write` after it.
 const SCRIPT: &str = r#"
-import gc, json, os, sys, tempfile, threading
+import gc, json, os, sys, threading
 
 class Thing(object): pass
 
@@ -25,6 +25,20 @@ for _ in range(3):
 for _ in range(3): started.acquire()
 idents.append(threading.current_thread().ident)
 
+# Whatever these import is not to come after the count.
+def tally():
+    tracked = {}
+    for o in gc.get_objects():
+        name = type(o).__name__
+        tracked[name] = tracked.get(name, 0) + 1
+    return tracked
+json.dumps(tally()); 'a'.encode(); json.dumps([1.5])
+gc.collect(); gc.disable()
+frozen = 0
+if '--freeze' in sys.argv:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+# A full collection empties the free lists: freed after it.
 floats = [i * 1.5 for i in range(400)]
 live = [id(f) for f in floats[:200]]
 lists = [[i] for i in range(300)]
@@ -34,18 +48,9 @@ live += [id(x) for x in lists[:20] + dicts[:20] + tuples[:20]]
 gone = [id(f) for f in floats[200:]]
 del floats[200:], lists[20:], dicts[20:], tuples[20:]
 
-json.dumps({'imports what it needs': [1.5]})
-gc.collect(); gc.disable()
-frozen = 0
-if '--freeze' in sys.argv:
-    gc.freeze()
-    frozen = gc.get_freeze_count()
 things = [Thing() for i in range(50)]
 word = intern('wmr_interned_word') if sys.version_info[0] == 2 else sys.intern('wmr_interned_word')
-tracked = {}
-for o in gc.get_objects():
-    name = type(o).__name__
-    tracked[name] = tracked.get(name, 0) + 1
+tracked = tally()
 facts = {
     'hexversion': sys.hexversion, 'idents': idents, 'live': live, 'gone': gone, 'word': id(word),
     'tracked': tracked, 'frozen': frozen, 'type': id(type), 'none': id(None), 'dict': id(dict),
