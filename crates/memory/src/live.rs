@@ -218,15 +218,15 @@ impl Source {
         limit: u64,
     ) -> Result<Frozen, AttachError> {
         let pid = self.dir.pid;
-        let system = |what| move |source| AttachError::System { pid, what, source };
-        let maps = self.view.read("maps").map_err(system("read /proc/PID/maps"))?;
+        let refused = |what| move |error| refusal(&self.dir, what, error);
+        let maps = self.view.read("maps").map_err(refused("read /proc/PID/maps"))?;
         let mut entries = smaps::parse(&maps);
         if entries.is_empty() {
             // An address space without users, that of a process that ended, has no mappings.
             return Err(AttachError::Vanished { pid });
         }
         inherit(&mut entries, before);
-        let unscanned = self.residency(&mut entries).map_err(system("read /proc/PID/pagemap"))?;
+        let unscanned = self.residency(&mut entries).map_err(refused("read /proc/PID/pagemap"))?;
 
         let mut extents = Extents::default();
         for entry in &entries {

@@ -1,6 +1,6 @@
 //! What is read equals what the target has there.
 
-use super::super::{picture, start, status};
+use super::super::{at_rest, picture, start, status};
 use std::collections::HashMap;
 use wmr_memory::live::{LiveOptions, attach};
 use wmr_memory::{Backing, Memory, Method, Why};
@@ -124,6 +124,7 @@ fn every_sort_of_mapping_reads_as_the_target_sees_it() {
 
 /// Of a target at rest, to the byte.
 fn assert_charged_as_smaps_says(pid: i32, what: &str) {
+    at_rest(pid);
     let picture = picture(pid);
     let charge = |m: &wmr_memory::Mapping| m.residency.charge(m.start..m.end);
     for mapping in &picture.mappings {

@@ -1,6 +1,6 @@
 //! What an inspection leaves behind: nothing.
 
-use super::super::{inspector, picture, start, status};
+use super::super::{at_rest, inspector, picture, start, status};
 use super::bytes::MENAGERIE;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -11,6 +11,7 @@ use wmr_testing::Target;
 /// Everything that reading too much would change. Not what others who map the same files change: Pss,
 /// and which file pages are private.
 fn footprint(pid: i32) -> Vec<String> {
+    at_rest(pid);
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let fields =
@@ -122,6 +123,7 @@ fn killing_the_inspector_leaves_the_target_running() {
         assert_answers(&mut target);
         assert!(target.is_running().unwrap());
     }
+    at_rest(target.pid());
     assert_eq!(status(target.pid(), "TracerPid"), "0");
     assert!(status(target.pid(), "State").starts_with('S'));
 }
