@@ -278,9 +278,12 @@ fn main_heap(
             main: true,
         }
     };
+    let brk = target.mappings.iter().find(|m| m.backing == Backing::Brk).map(|m| m.start);
     let params = locate::params(reader, &main.region, |reader, base| {
         let part = part_at(reader, base);
-        if blank { base == 0 } else { base != 0 && part.end > base && part.starts_at(reader, part.first) }
+        // A damaged chunk near the start of the heap must not cost mp_.
+        let sound = Some(base) == brk || base != 0 && part.end > base && part.starts_at(reader, part.first);
+        if blank { base == 0 } else { sound }
     });
     if params.is_none() {
         glibc.notes.push("malloc: mp_ not found: mmapped chunks are not checked against its count".into());
@@ -288,7 +291,6 @@ fn main_heap(
     if blank {
         return params;
     }
-    let brk = target.mappings.iter().find(|m| m.backing == Backing::Brk).map(|m| m.start);
     let around_top = target.mapping(top).map(|m| m.start);
     let base = params.map(|p| p.sbrk_base).or(brk).or(around_top)?;
     let mut first = part_at(reader, base);
@@ -443,3 +445,6 @@ impl Glibc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
