@@ -2,7 +2,7 @@
 
 use crate::locate::for_each_word;
 use crate::runtime::Python;
-use crate::sysdict::for_each_item;
+use crate::sysdict::maps_strings_to_themselves;
 use wmr_memory::{Reader, Target};
 
 /// Where interned strings are kept. The table does not own them: its references are not counted up to
@@ -16,9 +16,6 @@ pub struct Interned {
     pub static_table: Option<u64>,
     pub notes: Vec<String>,
 }
-
-/// Entries that must be a string mapped to itself before a dict found by its looks is believed.
-const SAMPLE: usize = 200;
 
 impl Python {
     /// Finds the table: by the layout from 3.12 on, the static `interned` before, its looks in a
@@ -50,7 +47,7 @@ impl Python {
                         if word % 8 == 0
                             && !out.dicts.contains(&word)
                             && self.is_dict(&mut reader, word)
-                            && self.maps_strings_to_themselves(&mut reader, word)
+                            && maps_strings_to_themselves(&mut reader, &self.layout, word)
                         {
                             out.dicts.push(word);
                         }
@@ -66,16 +63,5 @@ impl Python {
 
     fn is_dict(&self, reader: &mut Reader<'_>, addr: u64) -> bool {
         addr != 0 && reader.u64(addr.wrapping_add(self.layout.object.ob_type)) == Ok(self.dict_type)
-    }
-
-    fn maps_strings_to_themselves(&self, reader: &mut Reader<'_>, dict: u64) -> bool {
-        let mut seen = 0;
-        let mut good = true;
-        let _ = for_each_item(reader, &self.layout, dict, |_, key, value| {
-            seen += 1;
-            good = key == value;
-            good && seen < SAMPLE
-        });
-        good && seen >= SAMPLE
     }
 }

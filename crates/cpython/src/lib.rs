@@ -23,6 +23,7 @@ pub mod types;
 pub mod version;
 
 mod debug_offsets;
+mod drift;
 
 pub use gc::{Gc, GcList, Generation};
 pub use roots::{Allocators, Mode};

@@ -187,8 +187,15 @@ fn pymalloc(
             };
             let found = Roots { arenas, maxarenas };
             // A legacy subinterpreter of 3.12 uses the main one's and has zeroes.
-            if arenas != 0 && !roots.contains(&found) {
+            if arenas == 0 || roots.contains(&found) {
+                continue;
+            }
+            if is_arena_array(target, reader, arenas) {
                 roots.push(found);
+            } else {
+                python.notes.push(format!(
+                    "what should be pymalloc's arenas at {arenas:#x} are none: the layout does not hold, their blocks are not counted"
+                ));
             }
         }
         return roots;
@@ -245,7 +252,8 @@ fn search(target: &Target, python: &Python, padding: Option<DebugPadding>) -> Op
     Some(Roots { arenas, maxarenas })
 }
 
-fn is_arena_array(target: &Target, reader: &mut Reader<'_>, at: u64) -> bool {
+/// Does an array of `arena_object` start here? Arenas are 256 KiB or 1 MiB, 2 MiB as an option of 3.15.
+pub(crate) fn is_arena_array(target: &Target, reader: &mut Reader<'_>, at: u64) -> bool {
     let mut used = 0;
     for i in 0..FIRST_ARENAS {
         let entry = at.wrapping_add(i * ARENA_OBJECT);
@@ -258,9 +266,9 @@ fn is_arena_array(target: &Target, reader: &mut Reader<'_>, at: u64) -> bool {
         }
         let plausible = pool % 4096 == 0
             && address < pool
-            && pool - address <= 1 << 20
+            && pool - address <= 2 << 20
             && free <= total
-            && matches!(total, 63 | 64)
+            && matches!(total, 63 | 64 | 127 | 128)
             && target.mapping(address).is_some_and(|m| m.perms.write && m.backing != Backing::File);
         if !plausible {
             return false;

@@ -1,6 +1,7 @@
 //! Finding CPython in a target and stating what it is.
 
 use crate::debug_offsets;
+use crate::drift;
 use crate::gc::Gc;
 use crate::layout::Layout;
 use crate::locate::{self, Anchor, Candidate, Closed, Open};
@@ -102,12 +103,18 @@ impl Python {
     /// # Errors
     /// There is none, it is one that is not read, or it could not be followed.
     pub fn find(target: &Target) -> Result<Python, FindError> {
+        let tables = KNOWN.iter().filter_map(|known| Some((known, known.layout().ok()?)));
+        Python::find_by(target, &tables.collect::<Vec<_>>())
+    }
+
+    /// [`find`](Self::find) by these tables.
+    fn find_by(target: &Target, tables: &[(&'static Known, Layout)]) -> Result<Python, FindError> {
         let survey = locate::survey(target);
         let mut reader = target.reader();
         let mut refusal = None;
         let mut found: Option<Python> = None;
         for candidate in &survey.candidates {
-            match examine(target, &mut reader, candidate) {
+            match examine(target, &mut reader, candidate, tables) {
                 Ok(python) => match &mut found {
                     None => found = Some(python),
                     Some(first) => first.notes.push(format!(
@@ -129,10 +136,9 @@ impl Python {
             return Err(refusal);
         }
         // No symbol and no cookie: up to 3.12 the list can be recognised by what it points at.
-        for known in KNOWN.iter().rev().filter(|k| (k.major, k.minor) <= (3, 12)) {
-            let Ok(layout) = known.layout() else { continue };
-            if let Some(candidate) = locate::scan_for_interpreters(target, &layout)
-                && let Ok(python) = examine(target, &mut reader, &candidate)
+        for (_, layout) in tables.iter().rev().filter(|(k, _)| (k.major, k.minor) <= (3, 12)) {
+            if let Some(candidate) = locate::scan_for_interpreters(target, layout)
+                && let Ok(python) = examine(target, &mut reader, &candidate, tables)
             {
                 return Ok(python);
             }
@@ -160,7 +166,12 @@ fn supported(version: Version) -> bool {
     KNOWN.iter().any(|k| k.describes(version))
 }
 
-fn examine(target: &Target, reader: &mut Reader<'_>, candidate: &Candidate) -> Result<Python, FindError> {
+fn examine(
+    target: &Target,
+    reader: &mut Reader<'_>,
+    candidate: &Candidate,
+    tables: &[(&'static Known, Layout)],
+) -> Result<Python, FindError> {
     if let Some(version) = candidate.version {
         if candidate.free_threaded {
             return Err(FindError::FreeThreaded { version });
@@ -169,20 +180,25 @@ fn examine(target: &Target, reader: &mut Reader<'_>, candidate: &Candidate) -> R
             return Err(FindError::Unsupported { version });
         }
     }
-    let fit = fit(target, reader, candidate)?;
+    let fit = fit(target, reader, candidate, tables)?;
     Ok(describe(target, reader, candidate, fit))
 }
 
 /// Tries the tables that may describe the candidate and keeps the one the target agrees with.
-fn fit(target: &Target, reader: &mut Reader<'_>, candidate: &Candidate) -> Result<Fit, FindError> {
+fn fit(
+    target: &Target,
+    reader: &mut Reader<'_>,
+    candidate: &Candidate,
+    tables: &[(&'static Known, Layout)],
+) -> Result<Fit, FindError> {
     let mut empty = false;
     let mut fault = None;
     let mut best: Option<Fit> = None;
-    for known in KNOWN {
+    for (known, original) in tables {
         if candidate.version.is_some_and(|v| !known.describes(v)) {
             continue;
         }
-        let Ok(mut layout) = known.layout() else { continue };
+        let mut layout = original.clone();
         let mut notes = Vec::new();
         if let Anchor::Runtime(at) = candidate.anchor {
             let stated = section_size(target, candidate);
@@ -208,6 +224,7 @@ fn fit(target: &Target, reader: &mut Reader<'_>, candidate: &Candidate) -> Resul
         if facts.version.is_some_and(|v| !known.describes(v)) {
             continue;
         }
+        let layout = drift::settle(target, reader, layout, original, &closed, &mut notes);
         let fit = Fit { known, layout, closed, facts, notes };
         if fit.agrees() {
             return Ok(fit);

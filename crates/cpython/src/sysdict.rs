@@ -81,6 +81,22 @@ pub(crate) fn for_each_item<'m>(
     Ok(())
 }
 
+/// Entries that must be an object mapped to itself before a dict is believed to be the interned table.
+const SAMPLE: usize = 200;
+
+/// Does a dict look like the table of interned strings: each key its own value? A real one has
+/// thousands of entries before a program's first line is run.
+pub(crate) fn maps_strings_to_themselves(reader: &mut Reader<'_>, layout: &Layout, dict: u64) -> bool {
+    let mut seen = 0;
+    let mut good = true;
+    let _ = for_each_item(reader, layout, dict, |_, key, value| {
+        seen += 1;
+        good = key == value;
+        good && seen < SAMPLE
+    });
+    good && seen >= SAMPLE
+}
+
 /// The text of an ASCII `str` of up to 64 characters (2.7: of a byte string).
 pub(crate) fn short_text(reader: &mut Reader<'_>, layout: &Layout, object: u64) -> Option<Vec<u8>> {
     let (length_at, data_at) = match (&layout.ascii, &layout.old_str) {
