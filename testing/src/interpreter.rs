@@ -157,6 +157,23 @@ pub fn python(tag: &str) -> Option<&'static Interpreter> {
     interpreters().iter().find(|i| i.tag == tag)
 }
 
+/// An interpreter with the packages that the workloads want, where `cargo xtask pythons` could make one.
+pub fn venv(tag: &str) -> Option<Interpreter> {
+    let program = venv_dir(tag).join("bin/python");
+    let command = vec![program.to_string_lossy().into_owned()];
+    program.is_file().then(|| python(tag).map(|base| Interpreter { command, ..base.clone() }))?
+}
+
+/// Where the virtual environment of that version is, or would be.
+pub fn venv_dir(tag: &str) -> PathBuf {
+    cache_dir().join("venvs").join(tag)
+}
+
+/// A script of `bench/workloads`: `workload("w2_web.py")`.
+pub fn workload(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/workloads").join(name)
+}
+
 /// The interpreters of this machine: pyenv's and those on PATH. Each is run once to ask its version.
 pub fn discover() -> Vec<Interpreter> {
     let mut found: Vec<Interpreter> = Vec::new();

@@ -18,7 +18,8 @@ mod target;
 pub use build::{build_extension, compile_c};
 pub use core_file::{gcore, kernel_core};
 pub use interpreter::{
-    Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort,
+    Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort, venv, venv_dir,
+    workload,
 };
 pub use target::{READY, Target};
 

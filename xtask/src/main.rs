@@ -1,5 +1,6 @@
 //! Developer commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod debian;
 mod layouts;
 mod pythons;
@@ -32,6 +33,17 @@ enum Command {
         #[arg(long)]
         required: bool,
     },
+    /// Time and memory on the workloads, beside the tools people have today
+    Bench {
+        /// w1, w2, w3, w4, w4c, w5; all without a name
+        workloads: Vec<String>,
+        /// How often each command is run; the best counts
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// The interpreter that runs the workloads
+        #[arg(long, default_value = "3.11")]
+        python: String,
+    },
     /// Generate the layout tables of crates/cpython out of DWARF
     Layouts {
         /// Compare with the committed tables instead
@@ -47,6 +59,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pythons { required, update } => pythons::run(required, update).map(drop),
         Command::Test { required } => suite::run(required),
+        Command::Bench { workloads, runs, python } => bench::run(&workloads, runs, &python),
         Command::Layouts { check, names } => layouts::run(check, names.as_deref()),
     }
 }

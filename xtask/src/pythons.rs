@@ -4,6 +4,7 @@ use crate::debian::{SUITES, Suite};
 use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
 use std::fs;
+use std::process::Command;
 use wmr_testing::{Interpreter, Kind};
 
 /// What must be there when all is required: every supported version, and the distribution's
@@ -13,6 +14,11 @@ const SUPPORTED: &[&str] =
 
 /// Debug builds are covered where they can be had.
 const WELCOME: &[&str] = &["3.11d", "3.13d", "3.14d"];
+
+/// The versions that get a virtual environment, and what the workloads and the tools that they are
+/// compared with want in it.
+const VENVS: &[&str] = &["3.11", "3.13"];
+const PACKAGES: &[&str] = &["flask", "sqlalchemy", "numpy", "pandas", "guppy3", "pympler", "objgraph"];
 
 /// Finds or installs the interpreters, writes the index and prints it.
 pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {
@@ -33,6 +39,11 @@ pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {
     }
     fs::write(&index, serde_json::to_string_pretty(&found)?)?;
     print(&found);
+    for python in found.iter().filter(|p| VENVS.contains(&p.tag.as_str()) && p.kind == Kind::Pyenv) {
+        if let Err(why) = venv(python, update) {
+            eprintln!("no packages for {}: {why:#}", python.version);
+        }
+    }
     println!("index: {}", index.display());
     let lacking = lacking(&found, SUPPORTED);
     if required && !lacking.is_empty() {
@@ -75,4 +86,35 @@ fn lacking(found: &[Interpreter], wanted: &[&'static str]) -> Vec<&'static str> 
         None => found.iter().any(|python| python.tag == wanted),
     };
     wanted.iter().copied().filter(|wanted| !there(wanted)).collect()
+}
+
+/// Makes the virtual environment, unless that was done before.
+fn venv(python: &Interpreter, update: bool) -> Result<()> {
+    let folder = wmr_testing::venv_dir(&python.tag);
+    let (done, wanted) = (folder.join(".packages"), format!("{} {}", python.version, PACKAGES.join(" ")));
+    if !update && fs::read_to_string(&done).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    eprintln!("installing {} into {}", PACKAGES.join(", "), folder.display());
+    finish(python.command().args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = |packages: &[&str]| {
+        let mut command = Command::new(folder.join("bin/python"));
+        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+        finish(&mut command)
+    };
+    // One package without a wheel for this version should not cost the others.
+    if pip(PACKAGES).is_err() {
+        for package in PACKAGES {
+            pip(&[package])?;
+        }
+    }
+    Ok(fs::write(done, wanted)?)
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let out = command.output()?;
+    if !out.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(())
 }

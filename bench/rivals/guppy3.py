@@ -1,0 +1,3 @@
+"""guppy3: every reachable object by type, with bytes."""
+from guppy import hpy
+str(hpy().heap())
