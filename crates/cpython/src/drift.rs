@@ -53,6 +53,11 @@ pub(crate) fn settle(
             landmarks.extend(layout.table.offset("_is", field).map(|target| Landmark { table, target }));
         }
     }
+    // The collector's state is stated by its start and its `collecting`: its list heads lie between.
+    let collecting = |l: &Layout| Some(l.interpreter.gc? + l.gc_state.as_ref()?.collecting);
+    landmarks.extend(
+        collecting(original).zip(collecting(&layout)).map(|(table, target)| Landmark { table, target }),
+    );
     let mut search = |field: &str, fits: &mut dyn FnMut(&mut Reader<'_>, u64) -> bool| {
         let table = original.table.offset("_is", field)?;
         // Nearest first: the same shape may come again further off.

@@ -12,7 +12,7 @@ use wmr_memory::{Image, Reader, Target};
 /// 200 (frames) or less for most.
 const MAX_LENGTH: u64 = 1 << 16;
 /// 2.7 never gives blocks of ints and floats back: a list is as long as the most there ever were.
-const MAX_NUMBERS: u64 = 1 << 28;
+const MAX_NUMBERS: u64 = 1 << 25;
 /// Arrays of lists: one per tuple length (PyTuple_MAXSAVESIZE).
 const TUPLE_LISTS: u64 = 20;
 /// Arrays of objects: PyList_MAXFREELIST, PyDict_MAXFREELIST and the rest.

@@ -6,8 +6,8 @@ use rustc_hash::FxHashSet;
 use wmr_memory::{Reader, Target};
 
 /// Blocks of one list or table. tracemalloc has one entry a traced block.
-const MAX_ENTRIES: u64 = 1 << 26;
-const MAX_BUCKETS: u64 = 1 << 26;
+const MAX_ENTRIES: u64 = 1 << 24;
+const MAX_BUCKETS: u64 = 1 << 24;
 
 /// A block CPython keeps for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use crate::layout::Layout;
 use crate::locate::{self, Anchor, Candidate, Closed, Open};
 use crate::roots::{self, Allocators};
 use crate::sysdict::{self, SysFacts};
-use crate::tables::{KNOWN, Known};
+use crate::tables::{self, KNOWN, Known};
 use crate::version::Version;
 use wmr_alloc::pymalloc::Roots;
 use wmr_memory::{Fault, Image, Reader, Target};
@@ -103,8 +103,7 @@ impl Python {
     /// # Errors
     /// There is none, it is one that is not read, or it could not be followed.
     pub fn find(target: &Target) -> Result<Python, FindError> {
-        let tables = KNOWN.iter().filter_map(|known| Some((known, known.layout().ok()?)));
-        Python::find_by(target, &tables.collect::<Vec<_>>())
+        Python::find_by(target, tables::loaded())
     }
 
     /// [`find`](Self::find) by these tables.
@@ -346,3 +345,6 @@ fn thread(target: &Target, reader: &mut Reader<'_>, layout: &Layout, addr: u64) 
     });
     PyThread { addr, thread_id, native_id }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use crate::layout::{Layout, LayoutError};
 use crate::version::Version;
+use std::sync::OnceLock;
 
 /// One committed table. Py_DEBUG builds have interpreter and thread states of their own.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,12 @@ tables! {
     3 . 14 false "3.14.txt",
     3 . 14 true "3.14d.txt",
     3 . 15 false "3.15.txt",
+}
+
+/// Every table, parsed once a process. A damaged one would be left out; a test rules that out.
+pub fn loaded() -> &'static [(&'static Known, Layout)] {
+    static LOADED: OnceLock<Vec<(&'static Known, Layout)>> = OnceLock::new();
+    LOADED.get_or_init(|| KNOWN.iter().filter_map(|known| Some((known, known.layout().ok()?))).collect())
 }
 
 impl Known {
