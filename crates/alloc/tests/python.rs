@@ -58,7 +58,7 @@ fn classes(lines: &[String]) -> BTreeMap<u32, [u64; 3]> {
 /// What the target had `mallinfo2()` write.
 fn mallinfo(lines: &[String], reader: &mut Reader) -> Option<MallInfo> {
     let at: u64 = lines.iter().find_map(|l| l.strip_prefix("info "))?.parse().ok()?;
-    let mut field = |i| reader.u64(at + 8 * i).expect("mapped");
+    let mut field = |i: u64| reader.u64(at + 8 * i).expect("mapped");
     Some(MallInfo {
         arena: field(0),
         ordblks: field(1),
@@ -75,7 +75,11 @@ fn mallinfo(lines: &[String], reader: &mut Reader) -> Option<MallInfo> {
 
 fn compare(python: &Interpreter, mode: &str) {
     let what = format!("{} {:?} {mode}", python.tag, python.kind);
-    let child: Target = python.spawn_with(SCRIPT, |c| drop(c.env("PYTHONMALLOC", mode))).expect("starts");
+    let child: Target = python
+        .spawn_with(SCRIPT, |c| {
+            c.env("PYTHONMALLOC", mode);
+        })
+        .expect("starts");
     let target = attach(child.pid(), &LiveOptions::default()).expect("attaches");
     let runtime = Python::find(&target).unwrap_or_else(|e| panic!("{what}: {e}"));
     let walk = pymalloc::walk(&*target.memory, &target.mappings, &runtime.pymalloc_roots);
