@@ -1,1 +1,96 @@
-fn main() {}
+//! `wmr`: where's my RAM?
+//!
+//! Parses the command line, opens the target, asks the layers below, and shows the answer to people
+//! or to machines. Each command is a module under `command/`, with the JSON document it prints.
+
+mod cli;
+mod command;
+mod document;
+mod failure;
+mod numbers;
+mod open;
+mod screen;
+mod table;
+mod text;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::{Failure, code};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What a command prints, and what it exits with.
+pub struct Answer {
+    pub text: String,
+    pub code: u8,
+    /// For stderr, after the answer.
+    pub complaint: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tell(cli.options.verbose);
+    let result = run(&cli).and_then(|answer| {
+        print(&answer.text)?;
+        if let Some(complaint) = answer.complaint {
+            let _ = writeln!(std::io::stderr(), "{complaint}");
+        }
+        Ok(answer.code)
+    });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // Nowhere left to complain to.
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Answer, Failure> {
+    let options = &cli.options;
+    match (&cli.target, &cli.command) {
+        (Some(target), None) => command::summary::run(target, options),
+        (None, Some(command)) => match command {
+            Command::Ps { csv } => command::ps::run(csv.csv, options),
+            Command::Heap { target, by, limit, csv } => {
+                command::heap::run(target, *by, *limit, csv.csv, options)
+            }
+            Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
+            Command::Map { target, csv } => command::map::run(target, csv.csv, options),
+            Command::Sizes { target } => command::sizes::run(target, options),
+            Command::Demo { core } => command::demo::run(*core, options),
+        },
+        (Some(target), Some(_)) => {
+            let target = text::shown(&target.to_string_lossy());
+            Err(Failure::new(code::USAGE, format!("{target} stands before the command"))
+                .advise("the command comes first: wmr COMMAND TARGET"))
+        }
+        (None, None) => {
+            Err(Failure::new(code::USAGE, "a TARGET or a command is needed").advise("wmr --help"))
+        }
+    }
+}
+
+/// Where `-v` goes: stderr, so that the answer can still be piped.
+fn tell(verbose: u8) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Writes the answer. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(code::FAILED, format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

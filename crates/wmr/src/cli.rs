@@ -1,0 +1,177 @@
+//! The command line: one definition per command and flag.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+TARGET is a pid or a core file. A file whose name is all digits is written ./123.
+
+Examples:
+  wmr 4242                         the answer on one screen
+  wmr heap 4242 --by type          every type with its objects
+  wmr arenas core.4242 --json      the same questions to a core file
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
+(what is known without Python is printed all the same), 5 the process vanished.";
+
+#[derive(Debug, Parser)]
+#[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
+/// Dude, where's my RAM? Every resident byte of a Python process named, from outside.
+///
+/// Looks at a live process or at a core file; nothing runs in the process and nothing is written to it.
+pub struct Cli {
+    /// A pid or a core file: the answer on one screen
+    pub target: Option<OsString>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// One JSON document instead of text, numbers exact
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Copy the process while it runs on; what is shown may contradict itself
+    #[arg(long, global = true)]
+    pub no_pause: bool,
+    /// Where copies of the files are that a core's process had mapped
+    #[arg(long, global = true, value_name = "DIR")]
+    pub sysroot: Option<PathBuf>,
+    /// Most memory for the copy of a process, e.g. 512M or 8G; refused above it
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
+    pub max_memory: Option<u64>,
+    /// When to use colour; NO_COLOR is honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Tell on stderr what is being done; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Python processes of this machine with what they take
+    Ps {
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// Where every byte is: domain, kind, detail, count, bytes
+    Heap {
+        /// A pid or a core file
+        target: OsString,
+        /// What the rows are
+        #[arg(long, value_name = "WHAT", default_value = "kind")]
+        by: By,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
+    Arenas {
+        /// A pid or a core file
+        target: OsString,
+        /// Arenas to show, 0 for all; default: 20 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Mappings with what is in RAM, what is shared, and who has them
+    Map {
+        /// A pid or a core file
+        target: OsString,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// Sizes of the built-in types, and of dicts by entries, for this interpreter
+    Sizes {
+        /// A pid or a core file
+        target: OsString,
+    },
+    /// Start an example under python3 and look at it live
+    Demo {
+        /// Look at the sample core that comes with this program instead
+        #[arg(long)]
+        core: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Csv {
+    /// The rows as comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// Rows of `wmr heap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Domain, kind and detail of blocks and mappings
+    Kind,
+    /// Types, their objects with what they own
+    Type,
+    /// Modules that define the types
+    Module,
+    /// Sizes of blocks
+    Size,
+}
+
+/// `512M`, `8G`, `1.5GiB`, `1000000`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let factor = match text[number.len()..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
+    {
+        "" => 1u64,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        unit => return Err(format!("unknown unit {unit}; K, M, G and T are known")),
+    };
+    let bytes =
+        number.parse::<f64>().map_err(|_| "a number was expected, e.g. 512M".to_owned())? * factor as f64;
+    // `as` saturates.
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_and_commands_live_together() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ').collect::<Vec<_>>());
+        let cli = parse("wmr 4242 --json").unwrap();
+        assert!(cli.options.json && cli.command.is_none() && cli.target.unwrap() == "4242");
+        let cli = parse("wmr --json heap 4242 --by type").unwrap();
+        assert!(cli.options.json && cli.target.is_none());
+        assert!(matches!(cli.command, Some(Command::Heap { by: By::Type, .. })));
+        assert!(parse("wmr heap").is_err());
+        assert!(parse("wmr heap 1 --json --csv").is_err());
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("512M", 512 << 20), ("1.5GiB", 3 << 29), ("77", 77), ("2kb", 2048)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        assert!(parse_size("12X").is_err() && parse_size("M").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! One module a command: its JSON document, its table for people.
+
+pub mod arenas;
+pub mod demo;
+pub mod findings;
+pub mod heap;
+pub mod map;
+pub mod ps;
+pub mod sizes;
+pub mod summary;
+
+use crate::Answer;
+use crate::cli::Options;
+use crate::document::{Document, local_time, notes};
+use crate::failure::code;
+use crate::numbers::scaled;
+use crate::open::Subject;
+use crate::screen::{Look, Screen};
+use crate::text;
+use serde::Serialize;
+use wmr_memory::{Method, TargetKind};
+
+/// Notes that people are shown; all are in the JSON.
+const NOTES: usize = 4;
+
+/// The answer as JSON, or as what `page` draws.
+fn answer<T: Serialize>(
+    schema: &'static str,
+    subject: &Subject,
+    options: &Options,
+    body: T,
+    page: impl FnOnce(&Screen, &T) -> String,
+) -> Answer {
+    let text = if options.json {
+        Document::of(schema, subject, body).to_text()
+    } else {
+        let screen = Screen::of_stdout(options.color);
+        let mut text = header(&screen, subject) + &page(&screen, &body);
+        text.push_str(&notes_page(&screen, &notes(subject)));
+        text
+    };
+    finished(subject, text)
+}
+
+/// Exit code and last word: whether there was a Python in it.
+fn finished(subject: &Subject, text: String) -> Answer {
+    let Err(error) = &subject.inspection.python else {
+        return Answer { text, code: 0, complaint: None };
+    };
+    let what = text::shown(&subject.typed);
+    Answer {
+        text,
+        code: code::NOT_PYTHON,
+        complaint: Some(format!("wmr: {what}: {error}; what is known without it is shown")),
+    }
+}
+
+/// Two lines: what it is, and what the system says it takes.
+pub fn header(screen: &Screen, subject: &Subject) -> String {
+    let process = &subject.target.process;
+    let python = match &subject.inspection.python {
+        Ok(python) => format!("CPython {}{}", python.version, if python.debug { " (debug)" } else { "" }),
+        Err(_) => "no CPython to read".to_owned(),
+    };
+    let pid = if process.pid > 0 { format!("pid {} · ", process.pid) } else { String::new() };
+    let right = screen.plain(&format!("{pid}{python}"));
+    let room = screen.width.saturating_sub(right.len() + 2).max(20);
+    let what = text::cut(&text::command_line(&process.cmdline, &process.exe), room);
+    let first = screen.sides(&what, &right);
+    let first = first.replacen(&what, &screen.paint(Look::Title, &what), 1);
+
+    let figure = |name: &str, bytes: Option<u64>| bytes.map(|bytes| format!("{name} {}", scaled(bytes)));
+    let ledger = &subject.inspection.tally.ledger;
+    let figures: Vec<String> = match subject.target.kind {
+        TargetKind::Process => [
+            figure("RSS", process.rss),
+            figure("peak", process.peak_rss),
+            figure("PSS", process.pss),
+            figure("swap", process.swap),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        _ => vec![format!("{} stored", scaled(ledger.total)), text::shown(&subject.typed)],
+    };
+    let capture = &subject.target.capture;
+    let how = match capture.method {
+        Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
+        Method::None => "not paused".to_owned(),
+        Method::File => "core".to_owned(),
+    };
+    let left = screen.plain(&figures.join(" · "));
+    let right = screen.plain(&format!("{how} · {}", local_time(capture.time)));
+    let second = if left.len() + right.len() < screen.width {
+        screen.sides(&left, &right)
+    } else {
+        screen.sides(&left, &screen.plain(&how))
+    };
+    format!("{first}\n{second}\n\n")
+}
+
+fn title(screen: &Screen, text: &str) -> String {
+    screen.paint(Look::Title, text) + "\n"
+}
+
+/// What could not be read or decided: the first few.
+fn notes_page(screen: &Screen, notes: &[String]) -> String {
+    if notes.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\n{}", title(screen, "NOTES"));
+    for note in notes.iter().take(NOTES) {
+        for (i, line) in text::wrap(&text::shown(note), screen.width - 4).iter().enumerate() {
+            let line = format!("  {}{line}", if i == 0 { "" } else { "  " });
+            out.push_str(&screen.paint(Look::Dim, &line));
+            out.push('\n');
+        }
+    }
+    if notes.len() > NOTES {
+        let more = format!("  … {} more with --json", notes.len() - NOTES);
+        out.push_str(&screen.paint(Look::Dim, &screen.plain(&more)));
+        out.push('\n');
+    }
+    out
+}
+
+/// `… 12 more types`, and beside it the command that shows them.
+fn more(screen: &Screen, what: &str, command: &str) -> String {
+    let left = screen.plain(&format!("  … {what}"));
+    let gap = screen.width.saturating_sub(screen.plain(&left).chars().count() + command.chars().count());
+    format!(
+        "{}{}{}\n",
+        screen.paint(Look::Dim, &left),
+        " ".repeat(gap.max(2)),
+        screen.paint(Look::Command, command)
+    )
+}

@@ -1,0 +1,365 @@
+//! `wmr heap`: where every byte is.
+
+use super::{answer, finished, more, title};
+use crate::Answer;
+use crate::cli::{By, Options};
+use crate::document::{csv, hex, limited};
+use crate::failure::Failure;
+use crate::numbers::{Unit, counted, grouped, percent};
+use crate::open::{Subject, open};
+use crate::screen::Screen;
+use crate::table::{Align, Table};
+use crate::text::shown;
+use serde::Serialize;
+use std::ffi::OsStr;
+
+/// Rows shown to people unless they say otherwise.
+const LIMIT: usize = 40;
+
+/// `ledger`: what the process is charged for, each byte in exactly one row.
+#[derive(Serialize)]
+pub struct Ledger {
+    basis: &'static str,
+    total: u64,
+    rss: u64,
+    swap: u64,
+    named: u64,
+    unknown: u64,
+    heap_named_percent: f64,
+    /// Beside the total: allocated, and never touched or given back.
+    untouched: u64,
+    rows: Vec<LedgerRow>,
+}
+
+#[derive(Serialize)]
+struct LedgerRow {
+    domain: &'static str,
+    bytes: u64,
+    resident: u64,
+}
+
+impl Ledger {
+    pub fn of(subject: &Subject) -> Ledger {
+        let ledger = &subject.inspection.tally.ledger;
+        Ledger {
+            basis: ledger.basis,
+            total: ledger.total,
+            rss: ledger.rss,
+            swap: ledger.swap,
+            named: ledger.named(),
+            unknown: ledger.unknown(),
+            heap_named_percent: (ledger.heap_named_percent() * 100.0).round() / 100.0,
+            untouched: ledger.untouched,
+            rows: ledger
+                .rows
+                .iter()
+                .map(|r| LedgerRow { domain: r.domain.name(), bytes: r.bytes, resident: r.resident })
+                .collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Total {
+    count: u64,
+    bytes: u64,
+}
+
+/// A body of rows that may be cut.
+#[derive(Serialize)]
+struct Rows<R> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<Ledger>,
+    rows: Vec<R>,
+    total: Total,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct KindRow {
+    domain: &'static str,
+    kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    count: u64,
+    bytes: u64,
+    resident: u64,
+    /// In swap.
+    #[serde(skip_serializing_if = "is_zero")]
+    swapped: u64,
+    sure: &'static str,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// A row of `--by type`, and of the summary's `top`. `bytes` includes the blocks the objects own.
+#[derive(Serialize, Clone)]
+pub struct TypeRow {
+    #[serde(rename = "type")]
+    pub name: String,
+    pub type_addr: String,
+    pub module: String,
+    pub count: u64,
+    pub bytes: u64,
+    pub sizeof: u64,
+    pub gc_tracked: u64,
+}
+
+#[derive(Serialize)]
+struct ModuleRow {
+    module: String,
+    types: u64,
+    count: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct SizeRow {
+    size: u64,
+    allocator: &'static str,
+    count: u64,
+    bytes: u64,
+}
+
+/// All types of a target, largest first.
+pub fn type_rows(subject: &Subject) -> Vec<TypeRow> {
+    let rows = subject.inspection.by_type(&subject.target);
+    rows.into_iter()
+        .map(|r| TypeRow {
+            name: r.name,
+            type_addr: hex(r.addr),
+            module: r.module,
+            count: r.count,
+            bytes: r.bytes,
+            sizeof: r.sizeof,
+            gc_tracked: r.gc_tracked,
+        })
+        .collect()
+}
+
+pub fn run(
+    word: &OsStr,
+    by: By,
+    limit: Option<usize>,
+    as_csv: bool,
+    options: &Options,
+) -> Result<Answer, Failure> {
+    let subject = open(word, options)?;
+    let view = View { subject: &subject, options, as_csv, limit, by };
+    Ok(match by {
+        By::Kind => {
+            let rows = subject.inspection.by_kind().into_iter().map(|r| KindRow {
+                domain: r.kind.domain.name(),
+                kind: r.kind.kind,
+                detail: r.kind.detail,
+                count: r.amount.count,
+                bytes: r.amount.bytes,
+                resident: r.amount.charge.resident,
+                swapped: r.amount.charge.swapped,
+                sure: r.kind.sure.name(),
+            });
+            view.show("wmr/heap/1", Some(Ledger::of(&subject)), rows.collect(), kinds_table)
+        }
+        By::Type => view.show("wmr/types/1", None, type_rows(&subject), types_table),
+        By::Module => {
+            let rows = subject.inspection.by_module(&subject.target).into_iter().map(|r| ModuleRow {
+                module: r.module,
+                types: r.types,
+                count: r.count,
+                bytes: r.bytes,
+            });
+            view.show("wmr/modules/1", None, rows.collect(), modules_table)
+        }
+        By::Size => {
+            let rows = subject.inspection.by_size().into_iter().map(|r| SizeRow {
+                size: r.size,
+                allocator: r.allocator,
+                count: r.count,
+                bytes: r.bytes,
+            });
+            view.show("wmr/block-sizes/1", None, rows.collect(), sizes_table)
+        }
+    })
+}
+
+trait Counted {
+    fn count(&self) -> u64;
+    fn bytes(&self) -> u64;
+}
+
+macro_rules! counted {
+    ($($row:ty),*) => {
+        $(impl Counted for $row {
+            fn count(&self) -> u64 {
+                self.count
+            }
+            fn bytes(&self) -> u64 {
+                self.bytes
+            }
+        })*
+    };
+}
+
+counted!(KindRow, TypeRow, ModuleRow, SizeRow);
+
+struct View<'a> {
+    subject: &'a Subject,
+    options: &'a Options,
+    as_csv: bool,
+    limit: Option<usize>,
+    by: By,
+}
+
+impl View<'_> {
+    fn show<R: Serialize + Counted>(
+        &self,
+        schema: &'static str,
+        ledger: Option<Ledger>,
+        rows: Vec<R>,
+        table: fn(&Screen, &[R], u64) -> String,
+    ) -> Answer {
+        let machine = self.options.json || self.as_csv;
+        let total = Total { count: rows.iter().map(R::count).sum(), bytes: rows.iter().map(R::bytes).sum() };
+        let (rows, truncated) = limited(rows, self.limit.unwrap_or(if machine { 0 } else { LIMIT }));
+        if self.as_csv {
+            return finished(self.subject, csv(&rows));
+        }
+        let body = Rows { ledger, rows, total, truncated };
+        answer(schema, self.subject, self.options, body, |screen, body| {
+            let charged = self.subject.inspection.tally.ledger.total;
+            let mut out = match &body.ledger {
+                Some(ledger) => ledger_line(screen, ledger),
+                None => String::new(),
+            };
+            out.push_str(&table(screen, &body.rows, charged));
+            if let Some(cut) = body.truncated {
+                let by = format!("{:?}", self.by).to_lowercase();
+                let command = format!("wmr heap {} --by {by} --limit 0", self.subject.typed);
+                out.push_str(&more(screen, &format!("{} more", grouped(cut as u64)), &command));
+            }
+            let Total { count, bytes } = body.total;
+            out.push_str(&format!("\n  {} in {}\n", grouped(bytes), counted(count, self.noun())));
+            out
+        })
+    }
+
+    fn noun(&self) -> &'static str {
+        match self.by {
+            By::Kind => "piece",
+            By::Size => "block",
+            By::Type | By::Module => "object",
+        }
+    }
+}
+
+/// The ledger in one line.
+fn ledger_line(screen: &Screen, ledger: &Ledger) -> String {
+    let unit = Unit::for_total(ledger.total);
+    let what = if ledger.basis == "stored" { "stored" } else { "RSS and swap" };
+    let line = format!(
+        "{} {} of {what}, {:.1} % of the heap named",
+        unit.number(ledger.total),
+        unit.name,
+        ledger.heap_named_percent
+    );
+    title(screen, &line) + "\n"
+}
+
+fn kinds_table(screen: &Screen, rows: &[KindRow], charged: u64) -> String {
+    let mut table = Table::new(screen)
+        .column("domain", Align::Left)
+        .column("kind", Align::Text)
+        .column("detail", Align::Path)
+        .column("count", Align::Right)
+        .column("bytes", Align::Right)
+        .column("in RAM", Align::Right)
+        .column("%", Align::Right);
+    let wide = screen.width >= 120;
+    if wide {
+        table = table.column("sure", Align::Left);
+    }
+    for row in rows {
+        let mut cells = vec![
+            row.domain.to_owned(),
+            shown(&row.kind),
+            shown(&row.detail),
+            grouped(row.count),
+            grouped(row.bytes),
+            grouped(row.resident),
+            percent(row.resident + row.swapped, charged),
+        ];
+        if wide {
+            cells.push(row.sure.to_owned());
+        }
+        table.row(cells);
+    }
+    table.render()
+}
+
+fn types_table(screen: &Screen, rows: &[TypeRow], charged: u64) -> String {
+    let wide = screen.width >= 100;
+    let mut table = Table::new(screen)
+        .column("type", Align::Text)
+        .column("count", Align::Right)
+        .column("bytes", Align::Right)
+        .column("%", Align::Right)
+        .column("each", Align::Right);
+    if wide {
+        table = table.column("getsizeof", Align::Right).column("tracked", Align::Right);
+    }
+    for row in rows {
+        let mut cells = vec![
+            shown(&row.name),
+            grouped(row.count),
+            grouped(row.bytes),
+            percent(row.bytes, charged),
+            grouped(row.bytes / row.count.max(1)),
+        ];
+        if wide {
+            cells.extend([grouped(row.sizeof), grouped(row.gc_tracked)]);
+        }
+        table.row(cells);
+    }
+    table.render()
+}
+
+fn modules_table(screen: &Screen, rows: &[ModuleRow], charged: u64) -> String {
+    let mut table = Table::new(screen)
+        .column("module", Align::Text)
+        .column("types", Align::Right)
+        .column("count", Align::Right)
+        .column("bytes", Align::Right)
+        .column("%", Align::Right);
+    for row in rows {
+        table.row([
+            shown(&row.module),
+            grouped(row.types),
+            grouped(row.count),
+            grouped(row.bytes),
+            percent(row.bytes, charged),
+        ]);
+    }
+    table.render()
+}
+
+fn sizes_table(screen: &Screen, rows: &[SizeRow], charged: u64) -> String {
+    let mut table = Table::new(screen)
+        .column("size", Align::Right)
+        .column("allocator", Align::Left)
+        .column("count", Align::Right)
+        .column("bytes", Align::Right)
+        .column("%", Align::Right);
+    for row in rows {
+        table.row([
+            grouped(row.size),
+            row.allocator.to_owned(),
+            grouped(row.count),
+            grouped(row.bytes),
+            percent(row.bytes, charged),
+        ]);
+    }
+    table.render()
+}

@@ -1,0 +1,268 @@
+//! What every JSON document has: `schema`, `target`, `capture`, `notes`. Changes are additive only; a
+//! document whose meaning changes gets another `schema`.
+//!
+//! Addresses are strings `"0x…"`, counts and bytes integers, an absent fact is an absent key.
+
+use crate::open::Subject;
+use crate::text::utf8;
+use serde::Serialize;
+use std::time::SystemTime;
+use wmr_memory::{Method, Process, TargetKind};
+
+#[derive(Serialize)]
+pub struct Document<T: Serialize> {
+    schema: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<TargetFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capture: Option<CaptureFacts>,
+    notes: Vec<String>,
+    #[serde(flatten)]
+    body: T,
+}
+
+#[derive(Serialize)]
+pub struct TargetFacts {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    exe: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cmdline: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python: Option<PythonFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    libc: Option<String>,
+    #[serde(flatten)]
+    sizes: Sizes,
+}
+
+#[derive(Serialize)]
+struct PythonFacts {
+    version: String,
+    free_threaded: bool,
+    debug: bool,
+    allocator: String,
+    interpreters: usize,
+}
+
+/// What the system says a process takes.
+#[derive(Serialize)]
+pub struct Sizes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pss: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uss: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rss: Option<u64>,
+}
+
+impl Sizes {
+    pub fn of(process: &Process) -> Sizes {
+        Sizes {
+            rss: process.rss,
+            pss: process.pss,
+            uss: process.uss,
+            swap: process.swap,
+            peak_rss: process.peak_rss,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct CaptureFacts {
+    method: &'static str,
+    pause_ms: f64,
+    consistent: bool,
+    time: String,
+}
+
+impl<T: Serialize> Document<T> {
+    pub fn of(schema: &'static str, subject: &Subject, body: T) -> Document<T> {
+        let Subject { target, inspection, .. } = subject;
+        let python = inspection.python.as_ref().ok().map(|python| PythonFacts {
+            version: python.version.to_string(),
+            // Builds without the GIL are declined before anything is counted.
+            free_threaded: false,
+            debug: python.debug,
+            allocator: python.allocators.obj.name().to_owned(),
+            interpreters: python.interpreters.len(),
+        });
+        Document {
+            schema,
+            target: Some(TargetFacts {
+                kind: match target.kind {
+                    TargetKind::Process => "process",
+                    TargetKind::Core => "core",
+                    TargetKind::Snapshot => "snapshot",
+                },
+                pid: Some(target.process.pid).filter(|&pid| pid > 0),
+                exe: utf8(&target.process.exe),
+                cmdline: target.process.cmdline.iter().map(|word| utf8(word)).collect(),
+                python,
+                libc: libc(subject),
+                sizes: Sizes::of(&target.process),
+            }),
+            capture: Some(CaptureFacts {
+                method: match target.capture.method {
+                    Method::Stop => "stop",
+                    Method::None => "none",
+                    Method::File => "file",
+                },
+                pause_ms: (target.capture.pause.as_secs_f64() * 1e6).round() / 1e3,
+                consistent: target.capture.consistent,
+                time: rfc3339(target.capture.time),
+            }),
+            notes: notes(subject),
+            body,
+        }
+    }
+
+    /// A document about no single target.
+    pub fn without_target(schema: &'static str, notes: Vec<String>, body: T) -> Document<T> {
+        let now = CaptureFacts {
+            method: "none",
+            pause_ms: 0.0,
+            consistent: false,
+            time: rfc3339(SystemTime::now()),
+        };
+        Document { schema, target: None, capture: Some(now), notes, body }
+    }
+
+    pub fn to_text(&self) -> String {
+        // Only a map with keys that are no strings could fail.
+        serde_json::to_string_pretty(self).map_or_else(|e| e.to_string(), |text| text + "\n")
+    }
+}
+
+/// Everything that was noted on the way, why there is no Python included.
+pub fn notes(subject: &Subject) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    if let Err(error) = &subject.inspection.python {
+        notes.push(error.to_string());
+    }
+    for note in &subject.inspection.notes {
+        if !notes.contains(note) {
+            notes.push(note.clone());
+        }
+    }
+    notes
+}
+
+fn libc(subject: &Subject) -> Option<String> {
+    use wmr_alloc::Allocator;
+    match wmr_alloc::allocator(&subject.target.images) {
+        Allocator::Glibc => Some(match glibc_version(subject) {
+            Some(version) => format!("glibc {version}"),
+            None => "glibc".to_owned(),
+        }),
+        Allocator::Musl => Some("musl".to_owned()),
+        _ => None,
+    }
+}
+
+/// What `gnu_get_libc_version()` returns: the text `2.36` by itself among the library's strings.
+fn glibc_version(subject: &Subject) -> Option<String> {
+    let image = subject.target.images.iter().find(|i| i.symbol("gnu_get_libc_version").is_some())?;
+    let rodata = image.section(".rodata")?;
+    let bytes = image.file_bytes(rodata.start)?;
+    let bytes = &bytes[..bytes.len().min((rodata.end - rodata.start) as usize)];
+    // The banner: "GNU C Library (Debian GLIBC 2.36-9+deb12u7) stable release version 2.36.\n".
+    let marker = b"release version ";
+    let at = bytes.windows(marker.len()).position(|window| window == marker)? + marker.len();
+    let digits: Vec<u8> =
+        bytes[at..].iter().copied().take_while(|b| b.is_ascii_digit() || *b == b'.').take(12).collect();
+    let version = String::from_utf8(digits).ok()?;
+    Some(version.trim_end_matches('.').to_owned()).filter(|v| v.contains('.'))
+}
+
+pub fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map(|t| format!("{t:.3}")).unwrap_or_default()
+}
+
+/// For people: their own time zone, to the second.
+pub fn local_time(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map(|t| t.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string())
+        .unwrap_or_default()
+}
+
+/// An address as the contract has it.
+pub fn hex(addr: u64) -> String {
+    format!("{addr:#x}")
+}
+
+/// The first `limit` of `rows`, and how many were cut; 0 means all.
+pub fn limited<T>(mut rows: Vec<T>, limit: usize) -> (Vec<T>, Option<usize>) {
+    let cut = if limit == 0 { 0 } else { rows.len().saturating_sub(limit) };
+    rows.truncate(rows.len() - cut);
+    (rows, Some(cut).filter(|&cut| cut > 0))
+}
+
+/// Rows as comma-separated values: the keys of their JSON are the columns, in order of first sight.
+pub fn csv<T: Serialize>(rows: &[T]) -> String {
+    let rows: Vec<serde_json::Value> = rows.iter().filter_map(|row| serde_json::to_value(row).ok()).collect();
+    let mut columns: Vec<&str> = Vec::new();
+    for row in rows.iter().filter_map(|row| row.as_object()) {
+        for key in row.keys() {
+            if !columns.contains(&key.as_str()) {
+                columns.push(key);
+            }
+        }
+    }
+    let cell = |value: Option<&serde_json::Value>| match value {
+        None => String::new(),
+        Some(serde_json::Value::String(text)) => csv_text(text),
+        Some(other) => csv_text(&other.to_string()),
+    };
+    let mut out = columns.join(",") + "\n";
+    for row in &rows {
+        let cells: Vec<String> = columns.iter().map(|column| cell(row.get(column))).collect();
+        out.push_str(&cells.join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// RFC 4180.
+fn csv_text(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_has_every_key_of_any_row() {
+        #[derive(Serialize)]
+        struct Row {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            path: Option<&'static str>,
+            n: u32,
+        }
+        let rows = [Row { path: None, n: 1 }, Row { path: Some("a,\"b"), n: 2 }];
+        assert_eq!(csv(&rows), "n,path\n1,\n2,\"a,\"\"b\"\n");
+    }
+
+    #[test]
+    fn lists_say_what_was_cut() {
+        assert_eq!(limited(vec![1, 2, 3], 2), (vec![1, 2], Some(1)));
+        assert_eq!(limited(vec![1, 2, 3], 0), (vec![1, 2, 3], None));
+        assert_eq!(limited(vec![1, 2, 3], 3), (vec![1, 2, 3], None));
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+    }
+}

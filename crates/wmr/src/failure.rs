@@ -1,0 +1,156 @@
+//! Errors that teach: what was tried, what the system said, what would work.
+
+use crate::text;
+use std::fmt;
+use wmr_memory::live::{AttachError, Denied};
+
+/// Exit codes, part of the program's contract.
+pub mod code {
+    pub const FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const NOT_PERMITTED: u8 = 3;
+    pub const NOT_PYTHON: u8 = 4;
+    pub const VANISHED: u8 = 5;
+}
+
+/// Why the program ends without an answer.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    /// What happened, in one sentence.
+    pub message: String,
+    /// What to do about it, a line each.
+    pub advice: Vec<String>,
+}
+
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into(), advice: Vec::new() }
+    }
+
+    pub fn advise(mut self, line: impl Into<String>) -> Failure {
+        self.advice.push(line.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wmr: {}", self.message)?;
+        self.advice.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+/// The command as it was typed, with words before or after it.
+fn again(before: &str, after: &str) -> String {
+    let words = std::env::args_os().map(|word| text::quoted(&word.to_string_lossy()));
+    let typed = words.collect::<Vec<_>>().join(" ");
+    format!("{before}{typed}{after}")
+}
+
+pub fn of_attach(error: AttachError) -> Failure {
+    let message = text::shown(&error.to_string());
+    match error {
+        AttachError::NotPermitted(denied) => not_permitted(&denied),
+        AttachError::NoSuchProcess { .. } => Failure::new(code::FAILED, message)
+            .advise("wmr ps lists the Python processes")
+            .advise("a core file whose name is all digits is written ./123"),
+        AttachError::Own { .. } => Failure::new(code::FAILED, message),
+        AttachError::Zombie { ppid, .. } => Failure::new(code::VANISHED, message)
+            .advise("it has ended and has no memory any more; only its entry in the process table is left")
+            .advise(format!("its parent is process {ppid}: wmr {ppid}")),
+        AttachError::KernelThread { .. } => {
+            Failure::new(code::FAILED, message).advise("it has no memory of its own")
+        }
+        AttachError::Vanished { .. } => Failure::new(code::VANISHED, message),
+        AttachError::Traced { tracer, .. } => Failure::new(code::FAILED, message)
+            .advise("a process can have one tracer: end that one, or look without stopping the process:")
+            .advise(again("", " --no-pause"))
+            .advise(format!("tracer: process {tracer}")),
+        AttachError::NotStopped(laggard) => {
+            let why = match laggard.state {
+                'D' => "it waits in the kernel, for a disk or for a child that vfork made",
+                'R' => "it waits for a processor: the machine is busy",
+                _ => "it did not answer",
+            };
+            Failure::new(code::FAILED, message)
+                .advise(format!("{why}; all other threads were let go on at once"))
+                .advise("try again, or look without stopping the process:")
+                .advise(again("", " --no-pause"))
+        }
+        AttachError::TooLarge { needed, .. } => {
+            let gib = needed.div_ceil(1 << 30) + 1;
+            Failure::new(code::FAILED, message)
+                .advise("the private memory of the process is copied before it is looked at")
+                .advise(format!(
+                    "where there is room for it: {}",
+                    again("", &format!(" --max-memory {gib}G"))
+                ))
+                .advise("or write a core file and look at that, which copies nothing: gcore PID")
+        }
+        AttachError::ThirtyTwoBit { .. } => {
+            Failure::new(code::FAILED, message).advise("64-bit processes are supported")
+        }
+        AttachError::Growing { .. } => Failure::new(code::FAILED, message).advise("try again in a moment"),
+        AttachError::PageSize { .. } | AttachError::System { .. } => Failure::new(code::FAILED, message),
+    }
+}
+
+/// Which of the things that decide is in the way, its present value, and the command that changes it.
+fn not_permitted(denied: &Denied) -> Failure {
+    let Denied { pid, uid, our_uid, .. } = *denied;
+    let name = text::shown(&denied.name);
+    let mut failure =
+        Failure::new(code::NOT_PERMITTED, format!("not permitted to look at process {pid} ({name})"))
+            .advise(format!("tried to {}: {}", denied.what, denied.source));
+    let sudo = again("sudo ", "");
+    if uid != our_uid && !denied.capable {
+        failure = failure.advise(format!(
+            "the process belongs to user {uid}, you are user {our_uid} without the capability CAP_SYS_PTRACE"
+        ));
+    } else if !denied.dumpable && !denied.capable {
+        failure = failure.advise(
+            "the process is not dumpable (it changed its user, or asked so by prctl PR_SET_DUMPABLE): \
+             that takes the capability CAP_SYS_PTRACE",
+        );
+    } else if let Some(scope @ 1..) = denied.yama {
+        let meaning = match scope {
+            1 => "only a parent may look at its children",
+            2 => "that takes the capability CAP_SYS_PTRACE",
+            _ => "nobody may, until the next boot",
+        };
+        failure = failure.advise(format!("the sysctl kernel.yama.ptrace_scope is {scope}: {meaning}"));
+        if scope < 3 && uid == our_uid {
+            failure =
+                failure.advise("allow it for your own processes: sudo sysctl kernel.yama.ptrace_scope=0");
+        }
+    } else {
+        return failure
+            .advise("neither user, CAP_SYS_PTRACE nor Yama forbid it: a container, a seccomp filter or SELinux may")
+            .advise("in a container, run it on the host, or give the container --cap-add=SYS_PTRACE");
+    }
+    failure.advise(format!("run it as root: {sudo}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(uid: u32, our_uid: u32, yama: Option<u8>, dumpable: bool) -> String {
+        let source = std::io::Error::from_raw_os_error(1);
+        let what = "open /proc/PID/mem";
+        let name = "python3".into();
+        not_permitted(&Denied { pid: 7, name, uid, our_uid, capable: false, yama, dumpable, what, source })
+            .to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_what_decides() {
+        assert!(denied(0, 1000, Some(1), true).contains("belongs to user 0, you are user 1000"));
+        assert!(denied(1000, 1000, Some(1), true).contains("sudo sysctl kernel.yama.ptrace_scope=0"));
+        assert!(denied(1000, 1000, Some(3), true).contains("until the next boot"));
+        assert!(denied(1000, 1000, None, false).contains("PR_SET_DUMPABLE"));
+        assert!(denied(1000, 1000, Some(0), true).contains("--cap-add=SYS_PTRACE"));
+        assert!(denied(0, 1000, Some(1), true).contains("run it as root: sudo "));
+    }
+}
