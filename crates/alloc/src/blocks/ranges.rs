@@ -81,8 +81,9 @@ impl Blocks {
     fn arena_ranges(&self, span: &Span, geometry: Geometry, emit: &mut impl FnMut(Range<u64>, State)) {
         let pool_size = u64::from(geometry.pool_size);
         emit(span.start..span.base, State::AlignmentLoss);
-        let mut blocks = self.bits(span).zip(span.first..).peekable();
+        let shift = geometry.alignment.trailing_zeros();
         let carry = span.carry.map(|id| (self.block(id).start, id));
+        let mut id = span.first;
         let first = span.start.saturating_sub(span.base) / pool_size;
         for i in first..u64::from(span.pools) {
             let pool = span.base + i * pool_size;
@@ -90,31 +91,39 @@ impl Blocks {
                 break;
             }
             let class = self.classes[span.data + i as usize];
-            match class {
-                BAD_POOL => emit(pool..pool + pool_size, State::Bad),
-                FREE_POOL => emit(pool..pool + pool_size, State::FreePool),
-                _ => {
-                    let size = u64::from(class) * u64::from(geometry.alignment);
-                    let mut at = pool + POOL_HEADER;
-                    let tail = at + (pool_size - POOL_HEADER) / size * size;
-                    emit(pool..at, State::PoolHeader);
-                    if let Some((start, id)) = carry
-                        && (pool..tail).contains(&start)
-                    {
-                        emit(at..start, State::FreeBlock);
-                        at = start + size;
-                        emit(start..at, State::Used(id));
-                    }
-                    while let Some((bit, id)) = blocks.next_if(|(bit, _)| self.start_in(span, *bit) < tail) {
-                        let start = self.start_in(span, bit);
-                        emit(at..start, State::FreeBlock);
-                        at = start + size;
-                        emit(start..at, State::Used(id));
-                    }
-                    emit(at..tail, State::FreeBlock);
-                    emit(tail..pool + pool_size, State::AlignmentLoss);
+            if class == BAD_POOL || class == FREE_POOL {
+                let state = if class == BAD_POOL { State::Bad } else { State::FreePool };
+                emit(pool..pool + pool_size, state);
+                continue;
+            }
+            let size = u64::from(class) * u64::from(geometry.alignment);
+            let mut at = pool + POOL_HEADER;
+            let tail = at + (pool_size - POOL_HEADER) / size * size;
+            emit(pool..at, State::PoolHeader);
+            let mut used = |start: u64, id: u32| {
+                emit(at..start, State::FreeBlock);
+                at = start + size;
+                emit(start..at, State::Used(id));
+            };
+            if let Some((start, id)) = carry
+                && (pool..tail).contains(&start)
+            {
+                used(start, id);
+            }
+            // A pool begins with a word of the bitmap; the span may begin within the pool.
+            let from = pool.saturating_sub(span.origin) >> shift >> 6;
+            let to = ((pool + pool_size).saturating_sub(span.origin) >> shift >> 6).min(span.words as u64);
+            for word in from..to {
+                let mut rest = self.words[span.word + word as usize];
+                while rest != 0 {
+                    let bit = word * 64 + u64::from(rest.trailing_zeros());
+                    rest &= rest - 1;
+                    used(span.origin + (bit << shift), id);
+                    id += 1;
                 }
             }
+            emit(at..tail, State::FreeBlock);
+            emit(tail..pool + pool_size, State::AlignmentLoss);
         }
         let carved = span.base + u64::from(span.pools) * pool_size;
         let pools_end = carved.max(span.end / pool_size * pool_size);

@@ -237,12 +237,14 @@ fn walk_pool(
         return Err(Trouble::Contradiction);
     }
 
-    let words = (pool_size / alignment / 64) as usize;
+    // Hardware division, once per block, would take longer than all the rest.
+    let shift = alignment.trailing_zeros();
+    let words = (pool_size >> shift) as usize / 64;
     bits.resize(bits_at + words, 0);
     let bits = &mut bits[bits_at..];
-    for k in 0..carved {
-        let bit = (POOL_HEADER + k * size) / alignment;
-        bits[(bit / 64) as usize] |= 1 << (bit % 64);
+    let step = (size >> shift) as usize;
+    for bit in ((POOL_HEADER >> shift) as usize..(next >> shift) as usize).step_by(step) {
+        bits[bit / 64] |= 1 << (bit % 64);
     }
 
     let mut link = word(&header, 8);
@@ -252,16 +254,15 @@ fn walk_pool(
         let bytes = reader.window(pool, pool_size as usize, scratch).ok();
         while link != 0 {
             let offset = link.wrapping_sub(pool);
-            // A link read from a block already freed, or from nowhere, ends the walk: that bounds it too.
-            if offset >= next || offset < POOL_HEADER || !(offset - POOL_HEADER).is_multiple_of(size) {
+            if offset >= next || offset & (alignment - 1) != 0 {
                 return Err(Trouble::Contradiction);
             }
-            let bit = offset / alignment;
-            let (word_at, mask) = ((bit / 64) as usize, 1u64 << (bit % 64));
-            if bits[word_at] & mask == 0 {
+            // A link to no block, or to one that is free already, is not set: that ends circles too.
+            let bit = (offset >> shift) as usize;
+            if bits[bit / 64] >> (bit % 64) & 1 == 0 {
                 return Err(Trouble::Contradiction);
             }
-            bits[word_at] &= !mask;
+            bits[bit / 64] &= !(1 << (bit % 64));
             free += 1;
             link = match bytes {
                 Some(bytes) => word(bytes, offset as usize),
