@@ -98,7 +98,8 @@ pub fn cut_middle(text: &str, width: usize) -> String {
     if text.width() <= width || width < 8 {
         return cut(text, width);
     }
-    let head = cut(text, width / 3);
+    // Of a path in a narrow column the end is all there is room for.
+    let head = if width < 24 { "…".to_owned() } else { cut(text, width / 3) };
     let mut tail: Vec<char> = Vec::new();
     let mut used = head.width();
     for c in text.chars().rev() {

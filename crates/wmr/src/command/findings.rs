@@ -114,7 +114,7 @@ impl Facts<'_> {
         let row = modules
             .iter()
             .find(|row| !matches!(row.module.as_str(), "builtins" | "__builtin__" | "types"))?;
-        if !self.matters(row.bytes) {
+        if share(row.bytes, self.total) < 1.0 {
             return None;
         }
         let why = format!(
@@ -244,7 +244,7 @@ impl Facts<'_> {
 
     fn images(&self) -> Option<Finding> {
         let bytes = self.domain(Domain::Image) + self.domain(Domain::File);
-        if share(bytes, self.total) < 30.0 {
+        if share(bytes, self.total) < 15.0 {
             return None;
         }
         let images = self.subject.target.images.len() as u64;

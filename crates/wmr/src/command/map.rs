@@ -82,7 +82,7 @@ fn perms(perms: Perms) -> String {
 
 /// Who has most of the mapping: an allocator, an image, a thread.
 fn owner(subject: &Subject, mapping: &Mapping) -> String {
-    let mut held = [(0u64, "pymalloc"), (0, "malloc"), (0, "malloc, one chunk")];
+    let mut held = [(0u64, "pymalloc"), (0, "malloc"), (0, "malloc chunk")];
     let spans = subject.inspection.blocks.spans();
     let first = spans.partition_point(|span| span.end <= mapping.start);
     for span in spans[first..].iter().take_while(|span| span.start < mapping.end) {
@@ -99,7 +99,10 @@ fn owner(subject: &Subject, mapping: &Mapping) -> String {
         return name.to_owned();
     }
     let target = &subject.target;
-    let image = target.image(mapping.start);
+    // A segment need not begin where its first page does.
+    let image = target.images.iter().find(|image| {
+        image.segments.iter().any(|s| s.range.start < mapping.end && mapping.start < s.range.end)
+    });
     match mapping.backing {
         Backing::File if image.is_some() => "image".to_owned(),
         Backing::File => "file".to_owned(),
@@ -138,7 +141,7 @@ fn page(screen: &Screen, rows: &[Row]) -> String {
             .column("shared", Align::Right)
             .column("huge", Align::Right);
     }
-    table = table.column("swap", Align::Right).column("owner", Align::Text).column("path", Align::Path);
+    table = table.column("swap", Align::Right).column("owner", Align::Left).column("path", Align::Path);
     let number = |bytes: u64| if bytes == 0 { "0".to_owned() } else { unit.number(bytes) };
     let told = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), number);
     for row in rows {

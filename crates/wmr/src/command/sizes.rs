@@ -152,8 +152,7 @@ fn row(model: &Model, ty: &Type) -> Row {
 fn example(model: &Model, ty: &Type, presize: u64, basic: u64, item: u64) -> (&'static str, Option<u64>) {
     let two = model.is_two();
     match ty.shape.family {
-        _ if !ty.shape.exact && ty.name != "bool" => ("", None),
-        Family::Int if ty.name == "bool" => ("True", Some(basic + item)),
+        family if family != Family::Plain && !ty.shape.exact => ("", None),
         Family::Int => (if two { "1L" } else { "1" }, Some(basic + item)),
         Family::OldInt => ("1", Some(basic)),
         Family::Float => ("1.0", Some(basic)),
@@ -193,9 +192,9 @@ fn empty_dict(model: &Model) -> u64 {
 /// A keys table (`_PyDict_KeysSize`): indices as wide as the slots need, entries for two thirds of them.
 fn keys_bytes(model: &Model, slots: u64, entry: u64) -> u64 {
     let width = match slots {
-        ..=0xff => 1,
-        ..=0xffff => 2,
-        ..=0xffff_ffff => 4,
+        0..=0xff => 1,
+        0x100..=0xffff => 2,
+        0x1_0000..=0xffff_ffff => 4,
         _ => 8,
     };
     let header = model.layout.dict_keys.map_or(0, |keys| keys.dk_indices);
@@ -260,6 +259,10 @@ fn understated(subject: &Subject, model: &Model) -> Vec<Understated> {
         .filter(|(ty, _)| !has_sizeof(model, &mut reader, &census.types, *ty))
         .filter_map(|(ty, held)| {
             let row = rows.iter().find(|row| row.addr == census.types[ty as usize].addr)?;
+            // The interpreter's own point at what is not theirs to count: a capsule's content.
+            if matches!(row.module.as_str(), "builtins" | "__builtin__") {
+                return None;
+            }
             Some(Understated { name: row.name.clone(), count: row.count, sizeof: row.sizeof, held })
         })
         .collect();
@@ -301,8 +304,7 @@ fn page(screen: &Screen, body: &Body) -> String {
         .column("of", Align::Left)
         .column("basic", Align::Right)
         .column("per item", Align::Right)
-        .column("GC head", Align::Right)
-        .column("pre-header", Align::Right);
+        .column("GC head", Align::Right);
     let dash = |n: u64| if n == 0 { "-".to_owned() } else { grouped(n) };
     let known = body.types.iter().filter(|row| KNOWN.contains(&row.name.as_str()));
     for row in known {
@@ -313,7 +315,6 @@ fn page(screen: &Screen, body: &Body) -> String {
             grouped(row.basic),
             dash(row.item),
             dash(row.gc_head),
-            dash(row.preheader),
         ]);
     }
     out.push_str(&table.render());
@@ -356,7 +357,7 @@ fn page(screen: &Screen, body: &Body) -> String {
         }
         out.push_str(&table.render());
         out.push_str(
-            "  these types define no __sizeof__, and their objects hold memory it would have to count\n",
+            "  these types define no __sizeof__, and their objects point to memory that nothing else holds\n",
         );
     }
     out

@@ -70,7 +70,7 @@ fn where_it_is(screen: &Screen, subject: &Subject, kinds: &[KindRow]) -> String 
     const NUMBERS: usize = 9 + 7;
     let ledger = &subject.inspection.tally.ledger;
     let unit = Unit::for_total(ledger.total);
-    let bars = if screen.width >= 120 { 40 } else { 18 };
+    let bars = if screen.width >= 120 { 40 } else { 14 };
     let head = format!("{:<width$}{:>9}{:>7}", "WHERE IT IS", unit.name, "%", width = 2 + NAMES + 1 + bars);
     let mut out = title(screen, &head);
     for row in &ledger.rows {
