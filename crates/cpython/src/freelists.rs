@@ -298,7 +298,7 @@ impl Walk<'_, '_> {
     fn push(&mut self, list: &List, object: u64) -> bool {
         let refcnt = self.python.layout.object.ob_refcnt;
         let dead = object != 0
-            && object % 8 == 0
+            && object.is_multiple_of(8)
             && (!list.counted || self.reader.u64(object.wrapping_add(refcnt)) == Ok(0));
         if dead {
             self.out.dead.push(Dead { addr: object, kind: list.kind });

@@ -44,7 +44,8 @@ impl Python {
             if out.dicts.is_empty() {
                 for range in image.writable() {
                     for_each_word(&mut reader.clone(), range, |_, word| {
-                        if word % 8 == 0
+                        if word.is_multiple_of(8)
+                            && target.mapping(word).is_some()
                             && !out.dicts.contains(&word)
                             && self.is_dict(&mut reader, word)
                             && maps_strings_to_themselves(&mut reader, &self.layout, word)

@@ -1,6 +1,8 @@
 //! Where in a target a CPython may be: never by a file's name, always checked by what is there.
 
 use crate::layout::Layout;
+use crate::sysdict;
+use crate::tables::Known;
 use crate::version::Version;
 use rustc_hash::FxHashSet;
 use std::ops::Range;
@@ -165,23 +167,32 @@ pub(crate) fn for_each_word(reader: &mut Reader<'_>, range: Range<u64>, mut f: i
     }
 }
 
-/// Searches the writable memory for a word that starts an interpreter list by `layout`: for binaries
-/// without the symbols. Up to 3.12; later ones are found by their cookie.
-pub fn scan_for_interpreters(target: &Target, layout: &Layout) -> Option<Candidate> {
+/// Searches the writable memory for a word that starts an interpreter list by one of `tables`: for
+/// binaries without the symbols. Up to 3.12; later ones are found by their cookie. What hangs together
+/// by the wrong table is told by `sys.hexversion`, which must name the table's own series.
+pub fn scan_for_interpreters(target: &Target, tables: &[(&'static Known, Layout)]) -> Option<Candidate> {
     let mut reader = target.reader();
     let mut found = None;
     for range in writable(target) {
         for_each_word(&mut reader.clone(), range, |at, word| {
-            if found.is_some() || word == 0 || word % 8 != 0 || target.mapping(word).is_none() {
+            if found.is_some() || word == 0 || !word.is_multiple_of(8) || target.mapping(word).is_none() {
                 return;
             }
-            let anchor = match &layout.runtime {
-                Some(runtime) => Anchor::Runtime(at.wrapping_sub(runtime.head)),
-                None => Anchor::InterpHead(at),
-            };
-            if close(&mut reader, layout, anchor).is_ok() {
-                let image = target.images.iter().position(|i| i.contains(at));
-                found = Some(Candidate { image, anchor, version: None, free_threaded: false });
+            for (known, layout) in tables.iter().filter(|(k, _)| (k.major, k.minor) <= (3, 12)) {
+                let anchor = match &layout.runtime {
+                    Some(runtime) => Anchor::Runtime(at.wrapping_sub(runtime.head)),
+                    None => Anchor::InterpHead(at),
+                };
+                let version = close(&mut reader, layout, anchor).ok().and_then(|closed| {
+                    let sysdict = closed.interpreters.last()?.wrapping_add(layout.interpreter.sysdict);
+                    let dict = reader.u64(sysdict).ok()?;
+                    sysdict::read(&mut reader, layout, dict).version.filter(|v| known.describes(*v))
+                });
+                if version.is_some() {
+                    let image = target.images.iter().position(|i| i.contains(at));
+                    found = Some(Candidate { image, anchor, version, free_threaded: false });
+                    return;
+                }
             }
         });
     }
@@ -234,7 +245,7 @@ pub fn close(reader: &mut Reader<'_>, layout: &Layout, anchor: Anchor) -> Result
         return Err(Open::Empty);
     }
     while interpreter != 0 {
-        if interpreter % 8 != 0 {
+        if !interpreter.is_multiple_of(8) {
             return Err(Open::Contradiction);
         }
         if !seen.insert(interpreter) || seen.len() > MAX_LINKS {

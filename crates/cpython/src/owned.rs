@@ -1,6 +1,7 @@
 //! Blocks that the runtime itself owns, by exact pointers out of its own structures: no object refers
 //! to them.
 
+use crate::locate::for_each_word;
 use crate::runtime::Python;
 use rustc_hash::FxHashSet;
 use wmr_memory::{Reader, Target};
@@ -143,7 +144,7 @@ struct Walk<'a, 'm> {
 impl Walk<'_, '_> {
     /// Notes a block; false when it is null or known already, so that no chain is followed twice.
     fn push(&mut self, addr: u64, kind: &'static str) -> bool {
-        let new = addr != 0 && addr % 8 == 0 && self.seen.insert(addr);
+        let new = addr != 0 && addr.is_multiple_of(8) && self.seen.insert(addr);
         if new {
             self.out.push(Owned { addr, kind });
         }
@@ -191,11 +192,14 @@ impl Walk<'_, '_> {
             }
             trees.push(state.wrapping_add(usage));
         }
-        trees.extend(python.image(target).and_then(|i| i.symbol("arena_map_root")));
-        trees.dedup();
         // Objects/obmalloc.c. 3.10 indexes the root and the middle nodes with 10 bits each (48-bit
         // addresses), 3.11+ with 15. Addresses of processes use the lower half of the root at most.
         let bits = if python.version.at_least(3, 11) { 15 } else { 10 };
+        if trees.is_empty() && python.version.at_least(3, 10) {
+            let root = python.image(target).and_then(|i| i.symbol("arena_map_root"));
+            trees.extend(root.or_else(|| self.search_tree(target, bits)));
+        }
+        trees.dedup();
         for tree in trees {
             for i in 0..1 << (bits - 1).min(9) {
                 let middle = self.word(tree.wrapping_add(i * 8));
@@ -207,6 +211,43 @@ impl Walk<'_, '_> {
                 }
             }
         }
+    }
+
+    /// The radix tree's root in a stripped binary: the static word that leads to the leaf in which the
+    /// first arena is marked (`tail_hi`: its offset in an arena-sized unit, or −1 when it is aligned).
+    fn search_tree(&mut self, target: &Target, bits: u32) -> Option<u64> {
+        const ARENA_BITS: u32 = 20;
+        let roots = self.python.pymalloc_roots.first()?;
+        let first = (0..u64::from(roots.maxarenas).min(1 << 16))
+            .map(|i| self.word(roots.arenas.wrapping_add(i * 48)))
+            .find(|address| *address != 0)?;
+        let tail = match first as u32 & ((1 << ARENA_BITS) - 1) {
+            0 => u32::MAX,
+            offset => offset,
+        };
+        // Three levels index all but the arena's own bits: of 48 address bits in 3.10, of 64 later.
+        let leaf_bits = if bits == 10 { 48 } else { 64 } - ARENA_BITS - 2 * bits;
+        let index = |shift: u32, bits: u32| (first >> shift) & ((1 << bits) - 1);
+        let in_leaf = index(ARENA_BITS, leaf_bits) * 8;
+        let in_middle = index(ARENA_BITS + leaf_bits, bits) * 8;
+        let in_root = index(ARENA_BITS + leaf_bits + bits, bits) * 8;
+        let mut found = None;
+        let mut reader = self.reader.clone();
+        for range in self.python.image(target)?.writable() {
+            for_each_word(&mut self.reader.clone(), range, |at, middle| {
+                if found.is_none()
+                    && middle != 0
+                    && middle.is_multiple_of(16)
+                    && target.mapping(middle).is_some()
+                    && let Ok(leaf) = reader.u64(middle.wrapping_add(in_middle))
+                    && leaf != 0
+                    && reader.u32(leaf.wrapping_add(in_leaf)) == Ok(tail)
+                {
+                    found = Some(at.wrapping_sub(in_root));
+                }
+            });
+        }
+        found
     }
 
     fn fields(&mut self, fields: &[Field], place: impl Fn(&str) -> Option<u64>) {

@@ -232,9 +232,10 @@ fn search(target: &Target, python: &Python, padding: Option<DebugPadding>) -> Op
         for_each_word(&mut reader.clone(), range, |_, word| {
             // `usable_arenas` and its like point inside the array: the lowest hit is its start.
             if word != 0
-                && word % 8 == 0
+                && word.is_multiple_of(8)
                 && best.is_none_or(|b| word < b)
                 && !image.contains(word)
+                && target.mapping(word).is_some()
                 && is_arena_array(target, &mut reader, word)
             {
                 best = Some(word);
@@ -264,7 +265,7 @@ pub(crate) fn is_arena_array(target: &Target, reader: &mut Reader<'_>, at: u64) 
         if address == 0 {
             continue;
         }
-        let plausible = pool % 4096 == 0
+        let plausible = pool.is_multiple_of(4096)
             && address < pool
             && pool - address <= 2 << 20
             && free <= total

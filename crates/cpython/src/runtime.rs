@@ -135,12 +135,10 @@ impl Python {
             return Err(refusal);
         }
         // No symbol and no cookie: up to 3.12 the list can be recognised by what it points at.
-        for (_, layout) in tables.iter().rev().filter(|(k, _)| (k.major, k.minor) <= (3, 12)) {
-            if let Some(candidate) = locate::scan_for_interpreters(target, layout)
-                && let Ok(python) = examine(target, &mut reader, &candidate, tables)
-            {
-                return Ok(python);
-            }
+        if let Some(candidate) = locate::scan_for_interpreters(target, tables)
+            && let Ok(python) = examine(target, &mut reader, &candidate, tables)
+        {
+            return Ok(python);
         }
         match survey.python_like.first().and_then(|i| target.images.get(*i)) {
             Some(image) => match locate::version_text(target, image) {
@@ -193,6 +191,8 @@ fn fit(
     let mut empty = false;
     let mut fault = None;
     let mut best: Option<Fit> = None;
+    // A program may delete `sys.hexversion`: then the text of `sys.version` decides.
+    let text = || locate::version_text(target, target.images.get(candidate.image?)?);
     for (known, original) in tables {
         if candidate.version.is_some_and(|v| !known.describes(v)) {
             continue;
@@ -220,7 +220,7 @@ fn fit(
             .map(|dict| sysdict::read(reader, &layout, dict))
             .unwrap_or_default();
         // What `sys` says decides between tables that all happen to close.
-        if facts.version.is_some_and(|v| !known.describes(v)) {
+        if !facts.version.or(candidate.version).or_else(text).is_some_and(|v| known.describes(v)) {
             continue;
         }
         let layout = drift::settle(target, reader, layout, original, &closed, &mut notes);
@@ -241,10 +241,7 @@ fn fit(
         }
         return Ok(fit);
     }
-    let version = candidate.version.or_else(|| {
-        let image = target.images.get(candidate.image?)?;
-        locate::version_text(target, image)
-    });
+    let version = candidate.version.or_else(text);
     Err(match version {
         Some(version) if !supported(version) => FindError::Unsupported { version },
         Some(version) if traces_references(target, reader, candidate) => FindError::TraceRefs { version },

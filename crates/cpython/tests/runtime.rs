@@ -350,6 +350,106 @@ fn tracemalloc_is_looked_through() {
     );
 }
 
+/// The file with its symbol table taken out, as distributions ship it.
+fn stripped(
+    interpreter: &Interpreter,
+    folder: &std::path::Path,
+) -> Result<Option<std::path::PathBuf>, String> {
+    let case = open(interpreter, &[], &[])?;
+    let image = case.python.image(&case.target).ok_or("no image")?;
+    let path = String::from_utf8_lossy(&image.path).into_owned();
+    // A library can be put before the other by LD_PRELOAD; a program cannot.
+    if !path.contains(".so") {
+        return Ok(None);
+    }
+    let out = folder.join(path.rsplit('/').next().unwrap_or("libpython.so"));
+    let done = std::process::Command::new("strip").arg("-o").arg(&out).arg(&path).status();
+    match done {
+        Ok(status) if status.success() => Ok(Some(out)),
+        other => Err(format!("strip {path}: {other:?}")),
+    }
+}
+
+#[test]
+fn a_stripped_interpreter_is_found_by_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut failures = Vec::new();
+    let mut covered = 0;
+    for interpreter in interpreters().iter().filter(|i| i.root.is_none() && !i.is_debug()) {
+        let mut wrong = Vec::new();
+        match stripped(interpreter, folder.path()) {
+            Ok(None) => continue,
+            Err(e) => wrong.push(e),
+            Ok(Some(library)) => {
+                match open(interpreter, &[], &[("LD_PRELOAD", &library.to_string_lossy())]) {
+                    Err(e) => wrong.push(e),
+                    Ok(case) => {
+                        covered += 1;
+                        case.identity(&mut wrong);
+                        case.collector(&mut wrong);
+                        case.interned(&mut wrong);
+                        case.stacks(&mut wrong);
+                        if case.python.allocators.obj != Mode::Pymalloc
+                            || case.python.pymalloc_roots.len() != 1
+                        {
+                            wrong.push(format!(
+                                "{:?} {:x?}",
+                                case.python.allocators, case.python.pymalloc_roots
+                            ));
+                        }
+                        // Statics up to 3.9 have no symbols any more: that is said.
+                        let noted = !case.python.free_lists(&case.target).notes.is_empty();
+                        if noted == case.python.version.at_least(3, 10) {
+                            wrong.push(format!("free lists: noted {noted}"));
+                        }
+                    }
+                }
+            }
+        }
+        failures
+            .extend(wrong.into_iter().map(|w| format!("{} ({}): {w}", interpreter.version, interpreter.tag)));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(covered > 0, "no interpreter is a library");
+}
+
+/// Interpreters of one process, with arenas of their own or shared.
+#[test]
+fn subinterpreters_are_listed() {
+    // An interpreter of which no id is kept is destroyed.
+    const SCRIPT: &str = "
+import sys, os
+v = sys.version_info
+if v >= (3, 13):
+    import _interpreters as I
+    keep = I.create('legacy'), I.create('isolated')
+elif v >= (3, 12):
+    import _xxsubinterpreters as I
+    keep = I.create(isolated=False), I.create(isolated=True)
+else:
+    import _xxsubinterpreters as I
+    keep = I.create(), I.create()
+sys.stdout.write('ready %d\\n' % os.getpid()); sys.stdout.flush()
+while os.read(0, 1): pass
+";
+    for interpreter in interpreters().iter().filter(|i| i.minor() >= (3, 8)) {
+        let process = interpreter.spawn(SCRIPT).expect("a target");
+        let target = attach(process.pid(), &LiveOptions::default()).expect("a capture");
+        let python = Python::find(&target).expect("a python");
+        let ids: Vec<i64> = python.interpreters.iter().map(|i| i.id).collect();
+        let name = (&interpreter.version, &interpreter.tag);
+        assert_eq!(ids, [0, 1, 2], "{name:?}");
+        assert_eq!(python.main().map(|i| i.id), Some(0), "{name:?}");
+        // From 3.12 on an isolated one has arenas of its own; the legacy one shares the main one's.
+        let own = if python.version.at_least(3, 12) { 2 } else { 1 };
+        assert_eq!(python.pymalloc_roots.len(), own, "{name:?} {:?}", python.notes);
+        let states = python.owned_blocks(&target).iter().filter(|o| o.kind == "interpreter state").count();
+        // The main one is static from 3.11 on.
+        assert_eq!(states, if python.version.at_least(3, 11) { 2 } else { 3 }, "{name:?}");
+        assert_eq!(python.notes, [""; 0], "{name:?}");
+    }
+}
+
 #[test]
 fn what_is_no_python_is_said_so() {
     let mut command = std::process::Command::new("sh");

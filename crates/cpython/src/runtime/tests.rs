@@ -92,7 +92,7 @@ impl Memory for Damaged {
         let end = addr + buf.len() as u64;
         for word in (addr.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
             let roll = mix(word ^ mix(self.seed));
-            if roll % self.one_in != 0 {
+            if !roll.is_multiple_of(self.one_in) {
                 continue;
             }
             let value = match roll >> 32 & 7 {
