@@ -114,7 +114,7 @@ impl Model {
     }
 
     /// 3.14 split the word into a 32-bit count, an overflow half-word and flags; 3.12 and 3.13 use its
-    /// low 32 bits and mark immortal objects with all of them set (PEP 683).
+    /// low 32 bits and mark immortal objects with all of them set, the upper ones clear (PEP 683).
     #[inline]
     pub fn decode_refcount(&self, word: u64) -> RefCount {
         let minor = self.hex >> 16;
@@ -126,7 +126,7 @@ impl Model {
                 _ => RefCount::Implausible,
             };
         }
-        if minor >= 0x030c && low == 0xffff_ffff {
+        if minor >= 0x030c && word == 0xffff_ffff {
             return RefCount::Immortal;
         }
         match word {
@@ -145,26 +145,34 @@ impl Model {
     }
 
     /// Where the data of an allocation begins and how much of it was asked for, if debug padding says so.
+    #[inline]
     pub fn unpad(&self, reader: &mut Reader, start: u64, usable: u64) -> Allocation {
-        if let Some(pad) = self.debug
-            && usable >= pad.overhead
-            && let Ok(head) = reader.array::<16>(start)
-        {
-            let requested = u64::from_be_bytes(head[..8].try_into().unwrap_or_default());
-            let api = head[8];
-            if matches!(api, b'r' | b'm' | b'o')
-                && head[9..].iter().all(|b| *b == pad.forbidden)
-                && requested <= usable - pad.overhead
-            {
-                return Allocation {
-                    data: start + pad.before,
-                    size: requested,
-                    requested: true,
-                    api: Some(api),
-                };
-            }
+        let whole = Allocation { data: start, size: usable, requested: false, api: None };
+        let Some(pad) = self.debug else { return whole };
+        let outer = pad.unwrap(reader, whole).unwrap_or(whole);
+        if outer.api == Some(b'r') {
+            // What is too large for pymalloc is asked of the raw domain, which pads it once more.
+            return pad.unwrap(reader, outer).unwrap_or(outer);
         }
-        Allocation { data: start, size: usable, requested: false, api: None }
+        outer
+    }
+}
+
+impl DebugPadding {
+    fn unwrap(&self, reader: &mut Reader, outer: Allocation) -> Option<Allocation> {
+        let room = outer.size.checked_sub(self.overhead)?;
+        let head = reader.array::<16>(outer.data).ok()?;
+        let requested = u64::from_be_bytes(head[..8].try_into().ok()?);
+        let api = head[8];
+        let padded = matches!(api, b'r' | b'm' | b'o')
+            && head[9..].iter().all(|b| *b == self.forbidden)
+            && requested <= room;
+        padded.then_some(Allocation {
+            data: outer.data + self.before,
+            size: requested,
+            requested: true,
+            api: Some(api),
+        })
     }
 }
 

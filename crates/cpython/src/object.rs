@@ -13,6 +13,8 @@ use wmr_memory::Reader;
 /// Objects above this go to malloc (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
 const SMALL_REQUEST: u64 = 512;
 
+/// No object lies lower (`vm.mmap_min_addr`).
+const LEAST_ADDRESS: u64 = 0x1_0000;
 /// Fields a structseq keeps past `ob_size`; the standard library's largest has fewer.
 const MAX_HIDDEN_FIELDS: u64 = 24;
 
@@ -79,7 +81,8 @@ impl<'a, 't> Identifier<'a, 't> {
         allocation: Allocation,
         source: Source,
     ) -> Option<Object> {
-        if matches!(allocation.api, Some(b'r')) {
+        // Under debug padding every object was asked for through the object domain.
+        if self.model.debug.is_some() && allocation.api != Some(b'o') {
             return None;
         }
         let header = self.model.layout.object.ob_type;
@@ -110,8 +113,10 @@ impl<'a, 't> Identifier<'a, 't> {
         addr: u64,
         shape: Shape,
     ) -> Option<Object> {
-        if self.model.refcount(reader, addr).ok()? == RefCount::Implausible {
-            return None;
+        match self.model.refcount(reader, addr).ok()? {
+            RefCount::Implausible => return None,
+            RefCount::Count(n) if n >= LEAST_ADDRESS && self.is_object(n) => return None,
+            _ => {}
         }
         let gc = if shape.has_gc() { self.gc_head(reader, addr) } else { GcHead::Untracked };
         if gc == GcHead::Damaged {
@@ -127,6 +132,12 @@ impl<'a, 't> Identifier<'a, 't> {
         }
         let evidence = if linked { Evidence::Linked } else { Evidence::Plausible };
         Some(Object { addr, shape, evidence, tracked: linked })
+    }
+
+    /// An array of pointers may begin like an object: in a program that is not position-independent
+    /// static objects and the heap lie low enough for their addresses to pass for reference counts.
+    fn is_object(&mut self, addr: u64) -> bool {
+        addr & 7 == 0 && self.types.type_of(&mut self.remote, addr).is_some()
     }
 
     /// Reads the GC head before `addr` (`Include/internal/pycore_gc.h`; the older union before 3.8).
@@ -162,6 +173,19 @@ impl<'a, 't> Identifier<'a, 't> {
 
     /// How many bytes of the allocation an object needs, pre-header included.
     fn need(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
+        let need = self.need_without_values(reader, addr, shape)?;
+        if shape.flags & flags::INLINE_VALUES == 0 || self.model.managed != Managed::Inline {
+            return Some(need);
+        }
+        // 3.13+: values follow: capacity, size, …, then pointers, then the insertion order. The block
+        // was sized before `dk_usable` was lowered, so it may hold one value more.
+        let capacity = u64::from(reader.u8(addr + u64::from(shape.basicsize)).ok()?);
+        let least = need.least + inline_values_bytes(capacity);
+        let most = need.most.checked_add(inline_values_bytes(capacity + 1)).unwrap_or(u64::MAX);
+        Some(Need { least, most, resized: need.resized })
+    }
+
+    fn need_without_values(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
         let model = self.model;
         let presize = u64::from(shape.presize);
         let base = presize + u64::from(shape.basicsize);
@@ -212,9 +236,6 @@ impl<'a, 't> Identifier<'a, 't> {
                 let n = self.count(reader, addr, item)?;
                 Some(Need { least: base + n * item, most: u64::MAX, resized: true })
             }
-            _ if shape.flags & flags::INLINE_VALUES != 0 && model.managed == Managed::Inline => {
-                self.inline_need(reader, addr, shape)
-            }
             _ => exact(base),
         }
     }
@@ -234,15 +255,6 @@ impl<'a, 't> Identifier<'a, 't> {
             None => self.model.size_field(reader, addr).ok()?.unsigned_abs(),
         };
         (n < 1 << 40).then_some(n)
-    }
-
-    /// 3.13+: values follow the object: capacity, size, …, then pointers, then the insertion order.
-    /// The block was sized before `dk_usable` was lowered, so it may hold one value more.
-    fn inline_need(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
-        let base = u64::from(shape.presize) + u64::from(shape.basicsize);
-        let capacity = u64::from(reader.u8(addr + u64::from(shape.basicsize)).ok()?);
-        let bytes = |n: u64| base + inline_values_bytes(n);
-        Some(Need { least: bytes(capacity), most: bytes(capacity + 1), resized: false })
     }
 
     /// 3.11+: the frame is inside: `gi_iframe` + locals + stack; before, a separate object.

@@ -7,8 +7,8 @@
 
 use crate::dicts::{keys_table, table_of_two};
 use crate::family::Family;
-use crate::model::{Managed, Model, flags};
-use crate::object::{Object, digits_at, generator_frame_bytes, inline_values_bytes};
+use crate::model::{Model, flags};
+use crate::object::{Object, digits_at, generator_frame_bytes};
 use crate::strings::str_shape;
 use wmr_memory::Reader;
 
@@ -28,7 +28,7 @@ fn is_heap_type_object(model: &Model, reader: &mut Reader, addr: u64) -> bool {
     reader.u64(addr + model.layout.type_object.tp_flags).is_ok_and(|f| f & flags::HEAPTYPE != 0)
 }
 
-/// `object.__sizeof__`.
+/// `object.__sizeof__`. The values inside an instance (3.13+) are not counted.
 fn generic(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
     let shape = &object.shape;
     let basic = u64::from(shape.basicsize);
@@ -36,10 +36,6 @@ fn generic(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
     if shape.itemsize != 0 {
         let n = model.size_field(reader, object.addr).ok()?.unsigned_abs();
         size = basic.checked_add(n.checked_mul(u64::from(shape.itemsize))?)?;
-    }
-    if shape.flags & flags::INLINE_VALUES != 0 && model.managed == Managed::Inline {
-        let capacity = u64::from(reader.u8(object.addr + basic).ok()?);
-        size += inline_values_bytes(capacity);
     }
     Some(size)
 }
@@ -222,7 +218,10 @@ fn str_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
     let (ascii, compact) = (l.ascii?, l.compact?);
     let s = str_shape(model, reader, addr)?;
     if s.compact && s.ascii {
-        return Some(ascii.size + s.length + 1);
+        let wide = ascii.wstr.map_or(Ok(0), |at| reader.u64(addr + at)).ok()?;
+        // The wide cache (up to 3.11) has as many characters.
+        let wide = if wide == 0 { 0 } else { 4 * (s.length + 1) };
+        return Some(ascii.size + s.length + 1 + wide);
     }
     let mut size;
     let data;
@@ -294,6 +293,17 @@ fn code_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64>
             size += 16 + 8 * slots.saturating_sub(1);
         }
     }
+    // 3.8 to 3.10: the cache of LOAD_GLOBAL, once a function is hot, and which instruction has an entry.
+    if let (Some(cache), Some(count), Some(map)) = (c.co_opcache, c.co_opcache_size, c.co_opcache_map) {
+        let entries = u64::from(reader.u8(addr + count).ok()?);
+        if reader.u64(addr + cache).ok()? != 0 {
+            size += entries * model.layout.table.size("_PyOpcache")?;
+        }
+        if reader.u64(addr + map).ok()? != 0 {
+            let code = reader.u64(addr + model.layout.table.offset("PyCodeObject", "co_code")?).ok()?;
+            size += model.size_field(reader, code).ok()?.unsigned_abs() / 2;
+        }
+    }
     if let (Some(cell2arg), Some(cellvars)) = (c.co_cell2arg, c.co_cellvars)
         && reader.u64(addr + cell2arg).ok()? != 0
     {
@@ -318,7 +328,8 @@ fn frame_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64
             let tuple = reader.u64(code.wrapping_add(table.offset("PyCodeObject", field)?)).ok()?;
             slots += model.size_field(reader, tuple).ok()?.unsigned_abs();
         }
-        return Some(basic + 8 * slots);
+        // The basic size has one of them.
+        return Some(basic + 8 * slots.saturating_sub(1));
     }
     // 3.11+: basic size, plus the frame itself where the object holds it.
     let frame = reader.u64(addr + table.offset("PyFrameObject", "f_frame")?).ok()?;

@@ -45,3 +45,38 @@ fn live_counts_and_sizes_are_the_targets_own() {
     }
     assert!(wrong.is_empty(), "not the target's own word: {wrong:?}");
 }
+
+/// Nothing is named that is not known.
+#[test]
+fn planted_blocks_get_no_name() {
+    let script = format!("{}{}", include_str!("truth/planted.py"), wmr_testing::READY);
+    let mut wrong = Vec::new();
+    for python in interpreters() {
+        let process = python.spawn(&script).expect("starts");
+        let target = attach(process.pid(), &Default::default()).expect("attached");
+        let inspection = wmr_heap::inspect(&target).expect("inspected");
+        let mut seen = 0;
+        for line in process.truth() {
+            let mut words = line.split(' ');
+            let (Some("planted"), Some(addr), Some(what)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            let addr = u64::from_str_radix(addr, 16).expect("an address");
+            let Some(id) = inspection.blocks.find(addr) else {
+                wrong.push(format!("{}: {addr:#x} ({what}) is not in a used block", python.version));
+                continue;
+            };
+            seen += 1;
+            let mark = inspection.census.mark(id);
+            if let Some(ty) = mark.as_object() {
+                let name = &inspection.census.types[ty as usize].name;
+                wrong.push(format!("{}: {addr:#x} ({what}) is named an object of {name}", python.version));
+            } else if let Some(kind) = mark.as_kind() {
+                let kind = inspection.census.kinds.get(kind);
+                wrong.push(format!("{}: {addr:#x} ({what}) is named {kind:?}", python.version));
+            }
+        }
+        assert!(seen >= 10_000, "{}: {seen} planted blocks seen", python.version);
+    }
+    assert!(wrong.is_empty(), "{} wrong names, the first: {:#?}", wrong.len(), &wrong[..wrong.len().min(30)]);
+}
