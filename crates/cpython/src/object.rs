@@ -181,7 +181,7 @@ impl<'a, 't> Identifier<'a, 't> {
         // was sized before `dk_usable` was lowered, so it may hold one value more.
         let capacity = u64::from(reader.u8(addr + u64::from(shape.basicsize)).ok()?);
         let least = need.least + inline_values_bytes(capacity);
-        let most = need.most.checked_add(inline_values_bytes(capacity + 1)).unwrap_or(u64::MAX);
+        let most = need.most.saturating_add(inline_values_bytes(capacity + 1));
         Some(Need { least, most, resized: need.resized })
     }
 
