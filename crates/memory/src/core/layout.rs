@@ -2,7 +2,8 @@
 
 use super::headers::{Headers, Load};
 use super::notes::{AT_EXECFN, AT_PHDR, AT_RANDOM, AT_SYSINFO_EHDR, Notes};
-use crate::{Backing, Image, Mapping, PageState, Perms, Residency};
+use crate::{Backing, Image, Mapping, PageState, Perms, Residency, Segment};
+use rustc_hash::FxHashMap;
 
 /// A mapping, and where its bytes are. Addresses: `start <= stored <= dumped <= end`.
 #[derive(Debug, Clone)]
@@ -108,12 +109,16 @@ fn backing_of(name: &[u8]) -> Backing {
 
 /// Gives mapped files that have no segment the permissions that their ELF headers ask for.
 pub(super) fn infer_permissions(areas: &mut [Area], headers: &Headers, images: &[Image]) {
+    let mut by_path: FxHashMap<&[u8], Vec<&Segment>> = FxHashMap::default();
+    for image in images {
+        by_path.entry(&image.path).or_default().extend(&image.segments);
+    }
     for area in areas.iter_mut().filter(|a| a.backing == Backing::File) {
         let load = headers.loads.partition_point(|l| l.end <= area.start);
         if headers.loads.get(load).is_some_and(|l| l.start <= area.start) {
             continue;
         }
-        let segments = images.iter().filter(|i| i.path == area.name).flat_map(|i| &i.segments);
+        let segments = by_path.get(area.name.as_slice()).into_iter().flatten();
         for segment in segments.filter(|s| s.range.start < area.end && area.start < s.range.end) {
             area.perms.exec |= segment.exec;
             area.perms.write |= segment.write;

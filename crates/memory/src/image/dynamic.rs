@@ -3,7 +3,8 @@
 
 use super::symbols::{ENTRY, MAX_SYMBOLS, Slice, SymbolTable};
 
-/// Reads bytes at an address as in the file: `None` when not all are there.
+/// Reads bytes at an address as in the file: `None` when not all are there, or when more
+/// was read than all images together should take.
 pub(super) type ReadAt<'a> = &'a dyn Fn(u64, usize) -> Option<Vec<u8>>;
 
 const DT_HASH: u64 = 4;
@@ -13,9 +14,8 @@ const DT_STRSZ: u64 = 10;
 const DT_GNU_HASH: u64 = 0x6fff_fef5;
 
 /// The table `PT_DYNAMIC` (address, size) leads to. `bias` is what glibc has added to the addresses
-/// in a loaded image's dynamic section (it relocates them in place; musl and the file do not);
-/// `budget` bounds the bytes read and is charged.
-pub(super) fn table(dynamic: (u64, u64), bias: u64, read: ReadAt, budget: &mut u64) -> Option<SymbolTable> {
+/// in a loaded image's dynamic section (it relocates them in place; musl and the file do not).
+pub(super) fn table(dynamic: (u64, u64), bias: u64, read: ReadAt) -> Option<SymbolTable> {
     let (addr, size) = dynamic;
     let bytes = read(addr, size.min(1 << 14) as usize)?;
     let (mut strtab, mut strsz, mut symtab, mut hash, mut gnu) = (None, None, None, None, None);
@@ -43,11 +43,9 @@ pub(super) fn table(dynamic: (u64, u64), bias: u64, read: ReadAt, budget: &mut u
         (None, None) => return None,
     };
     let entries = (count.min(MAX_SYMBOLS as u64)) * ENTRY as u64;
-    let names = strsz?;
-    *budget = budget.checked_sub(entries.checked_add(names)?)?;
     Some(SymbolTable {
         entries: Slice::Owned(read(unbiased(symtab?), entries as usize)?),
-        names: Slice::Owned(read(unbiased(strtab?), names as usize)?),
+        names: Slice::Owned(read(unbiased(strtab?), usize::try_from(strsz?).ok()?)?),
         gnu_hash: None,
     })
 }

@@ -12,7 +12,7 @@ type Header = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
 
 /// Real files have up to twenty; a hostile one must not cost much.
-const MAX_SEGMENTS: usize = 256;
+const MAX_SEGMENTS: usize = 64;
 const MAX_SECTIONS: usize = 4096;
 
 /// A `PT_LOAD`, addresses as in the file.

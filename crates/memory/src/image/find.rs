@@ -6,11 +6,16 @@ use super::{Image, Segment, dynamic};
 use crate::file::{FileBytes, FileSource};
 use crate::{Backing, Mapping, Memory};
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 
 /// One library may be loaded into several namespaces (dlmopen has 16).
 const MAX_COPIES: usize = 64;
-/// Bytes of symbols kept from the target's memory, all images together.
+/// `vm.max_map_count` allows 65530 mappings, and an image takes three or more.
+const MAX_IMAGES: usize = 1 << 14;
+/// Bytes read of the target's memory for symbols, all images together, and what a read counts at
+/// least: a hostile core may show one page at a million addresses.
 const MEMORY_BUDGET: u64 = 256 << 20;
+const READ_COST: u64 = 32;
 
 /// Every ELF file that is mapped, in address order of its first segment, and notes on those that
 /// could not be read. The vdso has no file and is not among them. `mappings` in address order.
@@ -20,16 +25,20 @@ pub fn find_images(
     memory: &dyn Memory,
 ) -> (Vec<Image>, Vec<String>) {
     let (mut images, mut notes) = (Vec::new(), Vec::new());
-    let mut budget = MEMORY_BUDGET;
+    let budget = Cell::new(MEMORY_BUDGET);
     for group in by_file(mappings) {
         if !may_be_image(&group, memory) {
             continue;
+        }
+        if images.len() >= MAX_IMAGES {
+            notes.push(format!("only the first {MAX_IMAGES} programs and libraries were looked at"));
+            break;
         }
         let file = files.open(group[0]).and_then(|f| FileBytes::map(&f));
         if let Some(file) = file.filter(|f| elf::has_magic(f)) {
             images.extend(from_file(&group, &file));
         } else {
-            match from_memory(&group, memory, &mut budget) {
+            match from_memory(&group, memory, &budget) {
                 found if found.is_empty() && group.iter().any(|m| m.perms.exec) => notes.push(format!(
                     "{}: neither the file nor its headers in memory can be read; its symbols are unknown",
                     shown(&group[0].name)
@@ -91,8 +100,7 @@ fn from_file(group: &[&Mapping], file: &FileBytes) -> Vec<Image> {
                 let range = headers.offset_of(vaddr)?;
                 file.clipped(range).get(..len).map(<[u8]>::to_vec)
             };
-            // Bounded by the file.
-            tables.extend(headers.dynamic.and_then(|d| dynamic::table(d, 0, &read, &mut { u64::MAX })));
+            tables.extend(headers.dynamic.and_then(|d| dynamic::table(d, 0, &read)));
         }
         let mut image = image_at(group[0], &headers, bias, tables);
         image.build_id = headers.build_id(file);
@@ -108,22 +116,23 @@ fn from_file(group: &[&Mapping], file: &FileBytes) -> Vec<Image> {
     images
 }
 
-fn from_memory(group: &[&Mapping], memory: &dyn Memory, budget: &mut u64) -> Vec<Image> {
+fn from_memory(group: &[&Mapping], memory: &dyn Memory, budget: &Cell<u64>) -> Vec<Image> {
     let mut images = Vec::new();
     for first in group.iter().filter(|m| m.offset == 0).take(MAX_COPIES) {
         let Some(headers) = Headers::in_memory(memory, first.start..first.end) else { continue };
         let Some(bias) = loaded_at(group, &headers, first) else { continue };
         let end = headers.loads.iter().map(|l| l.vaddr.saturating_add(l.memsz)).max().unwrap_or(0);
         let read = |vaddr: u64, len: usize| {
-            // Checked before the allocation: sizes come from the target.
-            if len as u64 > MEMORY_BUDGET || vaddr.checked_add(len as u64)? > end {
+            // Charged before the allocation: sizes come from the target.
+            budget.set(budget.get().checked_sub(READ_COST + len as u64)?);
+            if vaddr.checked_add(len as u64)? > end {
                 return None;
             }
             let mut bytes = vec![0; len];
             memory.read(bias.wrapping_add(vaddr), &mut bytes).ok()?;
             Some(bytes)
         };
-        let table = headers.dynamic.and_then(|d| dynamic::table(d, bias, &read, budget));
+        let table = headers.dynamic.and_then(|d| dynamic::table(d, bias, &read));
         let mut image = image_at(first, &headers, bias, Vec::from_iter(table));
         image.build_id = headers.build_id_in_memory(memory, bias);
         images.push(image);
