@@ -211,7 +211,11 @@ fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
             mib(row.target_after),
         ]);
     }
-    println!("\n{name} on {}, RSS {} MiB\n{table}", python.version, mib(ours.target_before));
+    // A busy machine makes every wall time here meaningless but the ratios.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    let rss = mib(ours.target_before);
+    println!("\n{name} on {}, RSS {rss} MiB, load average now {load}\n{table}", python.version);
     let memory = 64.0 * MIB + 1.25 * ours.target_before as f64;
     let verdict = |held: bool| if held { "held" } else { "NOT held" };
     if let Some(limit) = limit {
