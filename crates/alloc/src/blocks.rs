@@ -286,7 +286,12 @@ impl Blocks {
     /// The blocks that start in the span of that index, in address order.
     pub fn iter_span(&self, span: usize) -> impl Iterator<Item = Block> + '_ {
         let span = &self.spans[span];
-        self.bits(span).zip(span.first..).map(move |(bit, id)| self.block_in(span, id, bit))
+        let mut id = span.first;
+        self.bits(span).map(move |bit| {
+            let block = self.block_in(span, id, bit);
+            id += 1;
+            block
+        })
     }
 
     /// All blocks, in address order.
@@ -385,18 +390,36 @@ impl Blocks {
     }
 
     /// The set bits of a span, in order.
-    fn bits(&self, span: &Span) -> impl Iterator<Item = u64> + '_ {
-        let words = &self.words[span.word..span.word + span.words];
-        words.iter().enumerate().flat_map(|(i, &word)| {
-            let mut rest = word;
-            std::iter::from_fn(move || {
-                let bit = i as u64 * 64 + u64::from(rest.trailing_zeros());
-                (rest != 0).then(|| {
-                    rest &= rest - 1;
-                    bit
-                })
-            })
-        })
+    #[inline]
+    fn bits(&self, span: &Span) -> Bits<'_> {
+        // One step before the first word, which the first call takes.
+        Bits {
+            words: self.words[span.word..span.word + span.words].iter(),
+            rest: 0,
+            base: 0u64.wrapping_sub(64),
+        }
+    }
+}
+
+struct Bits<'a> {
+    words: std::slice::Iter<'a, u64>,
+    /// Bits of the word at hand not yet given out, and the number of its first.
+    rest: u64,
+    base: u64,
+}
+
+impl Iterator for Bits<'_> {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        while self.rest == 0 {
+            self.rest = *self.words.next()?;
+            self.base = self.base.wrapping_add(64);
+        }
+        let bit = self.base + u64::from(self.rest.trailing_zeros());
+        self.rest &= self.rest - 1;
+        Some(bit)
     }
 }
 

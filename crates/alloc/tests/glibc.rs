@@ -207,11 +207,12 @@ fn aligned_requests() {
     on_this_libc("aligned", 1..=1);
 }
 
-/// Folders with a `libc.so.6` and its loader: any below `WMR_GLIBCS`, unpacked Debian packages say.
+/// Folders with a `libc.so.6` and its loader, of libc6 packages unpacked below `WMR_GLIBCS`, or else of the
+/// roots that `cargo xtask pythons` has unpacked.
 fn other_libcs() -> Vec<(PathBuf, PathBuf)> {
-    let Some(root) = std::env::var_os("WMR_GLIBCS") else {
-        println!("SKIPPED: other glibc releases; WMR_GLIBCS names no folder of unpacked libc6 packages");
-        return Vec::new();
+    let root = match std::env::var_os("WMR_GLIBCS") {
+        Some(root) => PathBuf::from(root),
+        None => wmr_testing::cache_dir().join("roots"),
     };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
@@ -241,10 +242,12 @@ fn through(loader: &Path, lib: &Path, program: &Path) -> Command {
 fn on_other_releases() {
     let libcs = other_libcs();
     if libcs.is_empty() {
+        println!("SKIPPED: no other glibc; WMR_GLIBCS names no folder of unpacked libc6 packages");
         return;
     }
     let program = portable();
     for (lib, loader) in libcs {
+        println!("{}", lib.display());
         for scenario in [
             "none",
             "small",

@@ -47,8 +47,7 @@ pub(super) fn main_arena(target: &Target, reader: &mut Reader) -> Option<Main> {
 fn scan(target: &Target, reader: &mut Reader, region: &Range<u64>, layout: &State) -> Option<(u64, u64)> {
     let mut best: Option<(u64, u64)> = None;
     let last = region.end.checked_sub(layout.size)?;
-    let mut addr = region.start.next_multiple_of(16);
-    // Both of glibc's data symbols are aligned to 32 in practice, to 8 by right.
+    let mut addr = region.start.next_multiple_of(8);
     while addr <= last {
         if let Some(score) = credible(target, reader, addr, layout)
             && best.is_none_or(|(s, _)| s < score)
@@ -206,6 +205,12 @@ pub(super) fn params(
 
 /// How many fields have their usual value, and the fields.
 fn params_at(reader: &mut Reader, addr: u64, layout: &Par) -> Option<(u32, Params)> {
+    // First what tells mp_ from the zeroes that most of this memory is.
+    let mmap_threshold = reader.u64(addr + 16).ok()?;
+    let (arena_test, arena_max) = (reader.u64(addr + 24).ok()?, reader.u64(addr + 32).ok()?);
+    if mmap_threshold == 0 || arena_test > 4096 || arena_max > 1 << 20 || arena_test + arena_max == 0 {
+        return None;
+    }
     let tcache_bins = reader.u64(addr + layout.tcache_bins).ok()?;
     let tcache_count = reader.u64(addr + layout.tcache_count).ok()?;
     if tcache_bins > 76 || tcache_count > 0xffff {
@@ -217,19 +222,13 @@ fn params_at(reader: &mut Reader, addr: u64, layout: &Par) -> Option<(u32, Param
     let no_dyn_threshold = reader.u32(addr + layout.max_n_mmaps + 4).ok()?;
     let mmapped_mem = reader.u64(addr + layout.mmapped_mem).ok()?;
     let max_mmapped_mem = reader.u64(addr + layout.max_mmapped_mem).ok()?;
-    let (arena_test, arena_max) = (reader.u64(addr + 24).ok()?, reader.u64(addr + 32).ok()?);
-    let mmap_threshold = reader.u64(addr + 16).ok()?;
     let sound = n_mmaps <= max_n_mmaps
         && n_mmaps_max <= i32::MAX as u32
         && no_dyn_threshold <= 1
         && mmapped_mem <= max_mmapped_mem
         && mmapped_mem >= u64::from(n_mmaps) * 4096
         // 2.43 counts 16 bytes too many at each mremap, and keeps them when the chunk is gone.
-        && mmapped_mem.is_multiple_of(16)
-        && arena_test <= 4096
-        && arena_max <= 1 << 20
-        && (arena_test > 0 || arena_max > 0)
-        && mmap_threshold > 0;
+        && mmapped_mem.is_multiple_of(16);
     if !sound {
         return None;
     }

@@ -88,7 +88,7 @@ impl Model {
             m.write_u64(at + 8, bytes | in_use);
             in_use = if kind == Kind::Binned { 0 } else { PREV };
         }
-        m.write_u64(self.top + 8, HEAP + HEAP_BYTES - self.top | in_use);
+        m.write_u64(self.top + 8, (HEAP + HEAP_BYTES - self.top) | in_use);
 
         // All binned chunks in the unsorted bin, the others empty.
         for bin in 0..127 {
