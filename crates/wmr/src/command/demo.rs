@@ -19,8 +19,7 @@ use wmr_cpython::sizes::sizeof;
 use wmr_heap::TypeRow;
 
 const SCRIPT: &str = include_str!("../../demo/records.py");
-/// The same script with 500 records under CPython 3.11, its code left out; how it was made is in
-/// `sample/README.md`.
+/// The same script with 500 records under CPython 3.11, its code left out: `sample/make.py` made it.
 const SAMPLE: &[u8] = include_bytes!("../../sample/records.core.zst");
 
 /// The representations: what the script calls them, and the type that carries each.

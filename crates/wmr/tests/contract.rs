@@ -1,0 +1,223 @@
+//! What others script against: the JSON documents' keys and types, and that their sums hold.
+
+mod common;
+
+use common::{json, stdout, target, wmr};
+use serde_json::{Map, Value, json};
+use wmr_testing::{gcore, interpreters};
+
+/// The types of a document: objects by key, lists by what all their items have. A key that only some
+/// items have ends with `?`.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(items) => match items.iter().map(shape).reduce(merge) {
+            Some(item) => json!([item]),
+            None => json!([]),
+        },
+        Value::String(text) if text.starts_with("0x") => json!("address"),
+        Value::String(_) => json!("text"),
+        Value::Number(n) if n.is_u64() => json!("integer"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("bool"),
+        Value::Null => json!("null"),
+    }
+}
+
+fn merge(a: Value, b: Value) -> Value {
+    let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
+        assert_eq!(a, b, "items of one list differ");
+        return a;
+    };
+    let optional = |key: &str| format!("{}?", key.trim_end_matches('?'));
+    let mut merged = Map::new();
+    for (key, value) in a {
+        let plain = key.trim_end_matches('?');
+        match b.get(plain).or_else(|| b.get(&optional(plain))) {
+            Some(other) => {
+                let both = b.contains_key(plain) && !key.ends_with('?');
+                let key = if both { key.clone() } else { optional(key) };
+                merged.insert(key, merge(value.clone(), other.clone()));
+            }
+            None => drop(merged.insert(optional(key), value.clone())),
+        }
+    }
+    for (key, value) in b {
+        let plain = key.trim_end_matches('?');
+        if !a.contains_key(plain) && !a.contains_key(&optional(plain)) {
+            merged.insert(optional(key), value.clone());
+        }
+    }
+    Value::Object(merged)
+}
+
+fn shape_of(document: &Value) -> String {
+    let mut shape = shape(document);
+    for fact in ["schema", "target", "capture", "notes"] {
+        assert!(document.get(fact).is_some(), "no {fact}");
+        if let Some(fields) = shape.as_object_mut().filter(|_| fact != "schema") {
+            fields.remove(fact);
+        }
+    }
+    shape["schema"] = document["schema"].clone();
+    serde_json::to_string_pretty(&shape).unwrap()
+}
+
+fn sum(rows: &Value, key: &str) -> u64 {
+    rows.as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn documents() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let cases: [(&str, &[&str]); 8] = [
+        ("summary", &[&pid]),
+        ("heap", &["heap", &pid]),
+        ("types", &["heap", &pid, "--by", "type", "--limit", "5"]),
+        ("modules", &["heap", &pid, "--by", "module"]),
+        ("block_sizes", &["heap", &pid, "--by", "size"]),
+        ("arenas", &["arenas", &pid]),
+        ("map", &["map", &pid]),
+        ("sizes", &["sizes", &pid]),
+    ];
+    for (name, arguments) in cases {
+        let document = json(arguments);
+        insta::assert_snapshot!(format!("shape_{name}"), shape_of(&document));
+        assert_eq!(document["target"]["pid"], json!(target.pid()));
+        assert_eq!(document["target"]["python"]["allocator"], json!("pymalloc"));
+        assert_eq!(document["capture"]["method"], json!("stop"));
+    }
+    let document = json(&[&pid]);
+    let facts = json!({ "target": shape(&document["target"]), "capture": shape(&document["capture"]) });
+    insta::assert_snapshot!("shape_facts", serde_json::to_string_pretty(&facts).unwrap());
+    let ps = json(&["ps"]);
+    let rows = ps["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");
+    insta::assert_snapshot!("shape_ps_row", serde_json::to_string_pretty(&shape(row)).unwrap());
+}
+
+#[test]
+fn sums_hold() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let heap = json(&["heap", &pid]);
+    let ledger = &heap["ledger"];
+    let total = ledger["total"].as_u64().unwrap();
+    assert_eq!(sum(&ledger["rows"], "bytes"), total);
+    assert_eq!(ledger["rss"].as_u64().unwrap() + ledger["swap"].as_u64().unwrap(), total);
+    assert_eq!(ledger["named"].as_u64().unwrap() + ledger["unknown"].as_u64().unwrap(), total);
+    // It waits for its input: what smaps said is what was captured.
+    assert_eq!(heap["target"]["rss"], ledger["rss"]);
+    assert_eq!(sum(&heap["rows"], "resident"), ledger["rss"].as_u64().unwrap());
+    assert_eq!(sum(&heap["rows"], "bytes"), heap["total"]["bytes"].as_u64().unwrap());
+    assert_eq!(sum(&heap["rows"], "count"), heap["total"]["count"].as_u64().unwrap());
+    for row in ledger["rows"].as_array().unwrap() {
+        let rows = heap["rows"].as_array().unwrap().iter().filter(|r| r["domain"] == row["domain"]);
+        let resident: u64 = rows.map(|r| r["resident"].as_u64().unwrap()).sum();
+        assert_eq!(resident, row["resident"].as_u64().unwrap(), "{}", row["domain"]);
+    }
+
+    let types = json(&["heap", &pid, "--by", "type"]);
+    let entry = types["rows"].as_array().unwrap().iter().find(|row| row["type"] == "__main__.Entry").unwrap();
+    assert_eq!((entry["count"].as_u64(), entry["gc_tracked"].as_u64()), (Some(3000), Some(3000)));
+    let cut = json(&["heap", &pid, "--by", "type", "--limit", "3"]);
+    assert_eq!(cut["rows"].as_array().unwrap().len(), 3);
+    assert_eq!(cut["truncated"].as_u64().unwrap() + 3, types["rows"].as_array().unwrap().len() as u64);
+
+    let map = json(&["map", &pid]);
+    assert_eq!(sum(&map["rows"], "rss"), map["target"]["rss"].as_u64().unwrap());
+    let arenas = json(&["arenas", &pid]);
+    let sparse = arenas["pymalloc"].as_array().unwrap().iter().filter(|a| a.get("pinned_by").is_some());
+    assert!(sparse.flat_map(|a| a["pinned_by"].as_array().unwrap()).any(|pin| pin["what"] == "str"));
+    assert_eq!(sum(&arenas["pymalloc"], "used_blocks"), sum(&arenas["pymalloc_classes"], "used_blocks"));
+}
+
+/// The same answers from a core of the same process.
+#[test]
+fn a_core_says_the_same() {
+    let mut target = target();
+    let core = gcore(target.pid()).unwrap();
+    let path = core.to_str().unwrap();
+    let (live, stored) = (json(&["heap", &target.pid().to_string(), "--by", "type"]), json(&["heap", path, "--by", "type"]));
+    assert_eq!(stored["target"]["kind"], json!("core"));
+    assert_eq!(stored["capture"]["method"], json!("file"));
+    assert_eq!(live["rows"], stored["rows"]);
+    let summary = json(&[path]);
+    assert_eq!(summary["ledger"]["basis"], json!("stored"));
+    assert_eq!(sum(&summary["ledger"]["rows"], "bytes"), summary["ledger"]["total"].as_u64().unwrap());
+    assert!(target.is_running().unwrap());
+}
+
+#[test]
+fn comma_separated_values() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let text = stdout(&mut wmr(&["heap", &pid, "--by", "type", "--csv", "--limit", "2"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "type,type_addr,module,count,bytes,sizeof,gc_tracked");
+    assert_eq!(lines.len(), 3);
+    let text = stdout(&mut wmr(&["map", &pid, "--csv"]));
+    assert!(text.starts_with("start,end,perms,path,owner,size,rss,pss,private,shared,swap,huge\n"), "{text}");
+    assert!(stdout(&mut wmr(&["ps", "--csv"])).starts_with("pid,ppid,version,rss,pss,uss,swap,peak_rss,exe,cmdline\n"));
+}
+
+/// `wmr sizes` against `sys.getsizeof`, on every interpreter there is.
+#[test]
+fn sizes_are_what_getsizeof_says() {
+    const SCRIPT: &str = r#"
+import sys
+print("basic " + " ".join("%s=%d/%d" % (t.__name__, t.__basicsize__, t.__itemsize__)
+    for t in (int, float, complex, bytes, bytearray, tuple, list, dict, set, frozenset, slice)))
+examples = ["1", "1.0", "1j", "''", "()", "[]", "{}", "set()", "frozenset()", "bytearray()", "slice(1)", "object()"]
+examples += ["b''", "lambda: 0"] if sys.version_info[0] > 2 else ["1L", "u''"]
+for e in examples: print("example %d %s" % (sys.getsizeof(eval(e)), e))
+names, numbers, last = {}, {}, None
+for i in range(3000):
+    if i:
+        names["key %d" % i] = numbers[i] = None
+    now = (sys.getsizeof(names), sys.getsizeof(numbers))
+    if now != last:
+        if last: print("dict %d %d %d" % ((i - 1,) + last))
+        last = now
+keep = [1j, slice(1), frozenset([1]), bytearray(1), set([1]), object()]
+"#;
+    for python in interpreters() {
+        let target = python.spawn(&format!("{SCRIPT}{}", wmr_testing::READY)).unwrap();
+        let sizes = json(&["sizes", &target.pid().to_string()]);
+        let types = sizes["types"].as_array().unwrap();
+        let dicts = sizes["dict"].as_array().unwrap();
+        let mut checked = 0;
+        for line in target.truth() {
+            let (what, rest) = line.split_once(' ').unwrap();
+            match what {
+                "basic" => {
+                    for word in rest.split(' ') {
+                        let (name, numbers) = word.split_once('=').unwrap();
+                        let Some(row) = types.iter().find(|row| row["type"] == name) else { continue };
+                        assert_eq!(format!("{}/{}", row["basic"], row["item"]), numbers, "{} {name}", python.tag);
+                        checked += 1;
+                    }
+                }
+                "example" => {
+                    let (size, example) = rest.split_once(' ').unwrap();
+                    let Some(row) = types.iter().find(|row| row.get("example") == Some(&json!(example))) else {
+                        continue;
+                    };
+                    assert_eq!(row["example_sizeof"].to_string(), size, "{} {example}", python.tag);
+                    checked += 1;
+                }
+                _ => {
+                    let numbers: Vec<u64> = rest.split(' ').map(|n| n.parse().unwrap()).collect();
+                    let row = dicts.iter().find(|row| row["entries"] == numbers[0]).unwrap_or_else(|| {
+                        panic!("{}: no row ends with {} entries: {dicts:?}", python.tag, numbers[0])
+                    });
+                    let said = (row["sizeof"].as_u64(), row["sizeof_other_keys"].as_u64());
+                    assert_eq!(said, (Some(numbers[1]), Some(numbers[2])), "{} {rest}", python.tag);
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 20, "{}: {checked} figures compared", python.tag);
+    }
+}
