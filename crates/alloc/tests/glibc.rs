@@ -218,7 +218,8 @@ fn other_libcs() -> Vec<(PathBuf, PathBuf)> {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         for base in ["root", "."] {
             for lib in ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"] {
-                let lib = entry.path().join(base).join(lib);
+                // /lib may be a link to /usr/lib.
+                let Ok(lib) = entry.path().join(base).join(lib).canonicalize() else { continue };
                 let loader = lib.join("ld-linux-x86-64.so.2");
                 if lib.join("libc.so.6").exists()
                     && loader.exists()
