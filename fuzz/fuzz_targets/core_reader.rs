@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut reader = target.reader();
     for mapping in &target.mappings {
         assert!(mapping.start < mapping.end);
-        let _ = (reader.u64(mapping.start), reader.u64(mapping.end - 4));
+        let _ = (reader.u64(mapping.start), reader.u64(mapping.end - 1));
         assert!(mapping.residency.charge(mapping.start..mapping.end).total() <= mapping.len());
         if let Some((start, bytes)) = target.memory.extent(mapping.start) {
             assert!(start <= mapping.start && mapping.start - start < bytes.len() as u64);
