@@ -44,8 +44,15 @@ pub struct Options {
     /// Most memory for the copy of a process, e.g. 512M or 8G; refused above it
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub max_memory: Option<u64>,
-    /// When to use colour; NO_COLOR is honoured
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// Colour: auto, always or never; NO_COLOR is honoured
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub color: ColorChoice,
     /// Tell on stderr what is being done; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -18,6 +18,7 @@ use crate::open::Subject;
 use crate::screen::{Look, Screen};
 use crate::text;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 use wmr_memory::{Method, TargetKind};
 
 /// Notes that people are shown; all are in the JSON.
@@ -37,7 +38,7 @@ fn answer<T: Serialize>(
         let screen = Screen::of_stdout(options.color);
         let mut text = header(&screen, subject) + &page(&screen, &body);
         text.push_str(&notes_page(&screen, &notes(subject)));
-        text
+        screen.finished(text)
     };
     finished(subject, text)
 }
@@ -63,8 +64,8 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
         Err(_) => "no CPython to read".to_owned(),
     };
     let pid = if process.pid > 0 { format!("pid {} · ", process.pid) } else { String::new() };
-    let right = screen.plain(&format!("{pid}{python}"));
-    let room = screen.width.saturating_sub(right.len() + 2).max(20);
+    let right = format!("{pid}{python}");
+    let room = screen.width.saturating_sub(right.width() + 2).max(20);
     let what = text::cut(&text::command_line(&process.cmdline, &process.exe), room);
     let first = screen.sides(&what, &right);
     let first = first.replacen(&what, &screen.paint(Look::Title, &what), 1);
@@ -89,12 +90,12 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
         Method::None => "not paused".to_owned(),
         Method::File => "core".to_owned(),
     };
-    let left = screen.plain(&figures.join(" · "));
-    let right = screen.plain(&format!("{how} · {}", local_time(capture.time)));
-    let second = if left.len() + right.len() < screen.width {
+    let left = figures.join(" · ");
+    let right = format!("{how} · {}", local_time(capture.time));
+    let second = if left.width() + right.width() < screen.width {
         screen.sides(&left, &right)
     } else {
-        screen.sides(&left, &screen.plain(&how))
+        screen.sides(&left, &how)
     };
     format!("{first}\n{second}\n\n")
 }
@@ -118,7 +119,7 @@ fn notes_page(screen: &Screen, notes: &[String]) -> String {
     }
     if notes.len() > NOTES {
         let more = format!("  … {} more with --json", notes.len() - NOTES);
-        out.push_str(&screen.paint(Look::Dim, &screen.plain(&more)));
+        out.push_str(&screen.paint(Look::Dim, &more));
         out.push('\n');
     }
     out
@@ -126,8 +127,8 @@ fn notes_page(screen: &Screen, notes: &[String]) -> String {
 
 /// `… 12 more types`, and beside it the command that shows them.
 fn more(screen: &Screen, what: &str, command: &str) -> String {
-    let left = screen.plain(&format!("  … {what}"));
-    let gap = screen.width.saturating_sub(screen.plain(&left).chars().count() + command.chars().count());
+    let left = format!("  … {what}");
+    let gap = screen.width.saturating_sub(left.width() + command.width());
     format!(
         "{}{}{}\n",
         screen.paint(Look::Dim, &left),

@@ -3,7 +3,7 @@
 use crate::cli::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use std::io::IsTerminal;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Columns of output that goes to no terminal.
 const PIPED_WIDTH: usize = 100;
@@ -72,12 +72,23 @@ impl Screen {
         format!("{style}{text}{style:#}")
     }
 
-    /// The texts that this terminal can show: our own punctuation, not the target's names.
-    pub fn plain(&self, text: &str) -> String {
-        if self.unicode {
-            return text.to_owned();
+    /// A whole page as this terminal can show it: each column of what is not ASCII by a stand-in.
+    pub fn finished(&self, page: String) -> String {
+        if self.unicode || page.is_ascii() {
+            return page;
         }
-        text.replace('·', "-").replace('…', "...").replace('→', "->").replace('≥', ">=").replace('×', "x")
+        page.chars()
+            .flat_map(|c| {
+                let stand_in = match c {
+                    '·' => '-',
+                    '…' => '~',
+                    '→' => '>',
+                    c if c.is_ascii() => c,
+                    _ => '?',
+                };
+                std::iter::repeat_n(stand_in, c.width().unwrap_or(1))
+            })
+            .collect()
     }
 
     /// `left`, and `right` at the right margin; on a line of its own where both do not fit.

@@ -96,7 +96,6 @@ impl<'s> Table<'s> {
                 Align::Text => text::cut(cell, width),
                 _ => cell.clone(),
             };
-            let cell = self.screen.plain_cut(cell);
             let space = width.saturating_sub(cell.width());
             if column.align == Align::Right {
                 pending += space;
@@ -112,13 +111,6 @@ impl<'s> Table<'s> {
             pending += GAP;
         }
         out.push('\n');
-    }
-}
-
-impl Screen {
-    /// A cut shows as `…`, which an ASCII terminal cannot show.
-    fn plain_cut(&self, cell: String) -> String {
-        if self.unicode { cell } else { cell.replace('…', "~") }
     }
 }
 
@@ -140,7 +132,7 @@ mod tests {
         let shown = table.render();
         assert_eq!(
             shown,
-            "  name                    n\n  a_very_long_nam…  1,000\n  名前                  7  x\n",
+            "  name                    n\n  a_very_long_name_…  1,000\n  名前                    7  x\n",
         );
     }
 }

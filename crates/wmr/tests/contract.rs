@@ -56,7 +56,7 @@ fn shape_of(document: &Value) -> String {
     for fact in ["schema", "target", "capture", "notes"] {
         assert!(document.get(fact).is_some(), "no {fact}");
         if let Some(fields) = shape.as_object_mut().filter(|_| fact != "schema") {
-            fields.remove(fact);
+            fields.shift_remove(fact);
         }
     }
     shape["schema"] = document["schema"].clone();
@@ -139,7 +139,8 @@ fn a_core_says_the_same() {
     let mut target = target();
     let core = gcore(target.pid()).unwrap();
     let path = core.to_str().unwrap();
-    let (live, stored) = (json(&["heap", &target.pid().to_string(), "--by", "type"]), json(&["heap", path, "--by", "type"]));
+    let (live, stored) =
+        (json(&["heap", &target.pid().to_string(), "--by", "type"]), json(&["heap", path, "--by", "type"]));
     assert_eq!(stored["target"]["kind"], json!("core"));
     assert_eq!(stored["capture"]["method"], json!("file"));
     assert_eq!(live["rows"], stored["rows"]);
@@ -159,7 +160,10 @@ fn comma_separated_values() {
     assert_eq!(lines.len(), 3);
     let text = stdout(&mut wmr(&["map", &pid, "--csv"]));
     assert!(text.starts_with("start,end,perms,path,owner,size,rss,pss,private,shared,swap,huge\n"), "{text}");
-    assert!(stdout(&mut wmr(&["ps", "--csv"])).starts_with("pid,ppid,version,rss,pss,uss,swap,peak_rss,exe,cmdline\n"));
+    assert!(
+        stdout(&mut wmr(&["ps", "--csv"]))
+            .starts_with("pid,ppid,version,rss,pss,uss,swap,peak_rss,exe,cmdline\n")
+    );
 }
 
 /// `wmr sizes` against `sys.getsizeof`, on every interpreter there is.
@@ -195,13 +199,19 @@ keep = [1j, slice(1), frozenset([1]), bytearray(1), set([1]), object()]
                     for word in rest.split(' ') {
                         let (name, numbers) = word.split_once('=').unwrap();
                         let Some(row) = types.iter().find(|row| row["type"] == name) else { continue };
-                        assert_eq!(format!("{}/{}", row["basic"], row["item"]), numbers, "{} {name}", python.tag);
+                        assert_eq!(
+                            format!("{}/{}", row["basic"], row["item"]),
+                            numbers,
+                            "{} {name}",
+                            python.tag
+                        );
                         checked += 1;
                     }
                 }
                 "example" => {
                     let (size, example) = rest.split_once(' ').unwrap();
-                    let Some(row) = types.iter().find(|row| row.get("example") == Some(&json!(example))) else {
+                    let Some(row) = types.iter().find(|row| row.get("example") == Some(&json!(example)))
+                    else {
                         continue;
                     };
                     assert_eq!(row["example_sizeof"].to_string(), size, "{} {example}", python.tag);

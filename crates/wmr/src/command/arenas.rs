@@ -5,7 +5,7 @@ use crate::Answer;
 use crate::cli::Options;
 use crate::document::{hex, limited};
 use crate::failure::Failure;
-use crate::numbers::{bar, counted, grouped, percent, scaled};
+use crate::numbers::{Unit, bar, counted, grouped, percent, scaled};
 use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
@@ -265,11 +265,12 @@ fn malloc_page(screen: &Screen, body: &Body) -> String {
         counted(mapped.count, "chunk"),
         scaled(mapped.bytes)
     );
+    let unit = Unit::for_total(body.malloc.iter().map(|row| row.system_bytes).sum());
     let mut table = Table::new(screen)
         .column("arena", Align::Left)
         .styled("used", Align::Left, crate::screen::Look::Bar)
         .column("%", Align::Right)
-        .column("size", Align::Right)
+        .column(unit.name, Align::Right)
         .column("chunks", Align::Right)
         .column("free", Align::Right)
         .column("top", Align::Right)
@@ -279,11 +280,11 @@ fn malloc_page(screen: &Screen, body: &Body) -> String {
             format!("{}{}", &row.addr[2..], if row.main { " main" } else { "" }),
             format!("{:<10}", bar(row.used_bytes, row.system_bytes, 10, screen.unicode)),
             percent(row.used_bytes, row.system_bytes),
-            scaled(row.system_bytes),
+            unit.number(row.system_bytes),
             grouped(row.used_chunks),
-            scaled(row.free_bytes),
-            scaled(row.top_bytes),
-            scaled(row.tcache_bytes),
+            unit.number(row.free_bytes),
+            unit.number(row.top_bytes),
+            unit.number(row.tcache_bytes),
         ]);
     }
     title(screen, &head) + &table.render()

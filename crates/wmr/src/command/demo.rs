@@ -93,7 +93,7 @@ fn show(subject: &Subject, options: &Options, what: &str) -> Answer {
     }
     let screen = Screen::of_stdout(options.color);
     let mut answer = summary::show(subject, options);
-    answer.text = format!("{what}\n\n{}\n{}", answer.text, page(&screen, &body.rows));
+    answer.text = format!("{what}\n\n{}\n{}", answer.text, screen.finished(page(&screen, &body.rows)));
     answer
 }
 

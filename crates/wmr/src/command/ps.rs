@@ -43,8 +43,8 @@ pub fn run(as_csv: bool, options: &Options) -> Result<Answer, Failure> {
         let rows: Vec<Row> = list.rows.into_iter().map(row).collect();
         if as_csv { csv(&rows) } else { Document::without_target("wmr/ps/1", notes, Body { rows }).to_text() }
     } else {
-        page(&Screen::of_stdout(options.color), &list.rows)
-            + &notes_page(&Screen::of_stdout(options.color), &notes)
+        let screen = Screen::of_stdout(options.color);
+        screen.finished(page(&screen, &list.rows) + &notes_page(&screen, &notes))
     };
     Ok(Answer { text, code: 0, complaint: None })
 }

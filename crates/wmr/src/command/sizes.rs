@@ -320,7 +320,7 @@ fn page(screen: &Screen, body: &Body) -> String {
     out.push_str(&table.render());
     let rest = body.types.iter().filter(|row| !KNOWN.contains(&row.name.as_str())).count();
     if rest > 0 {
-        out.push_str(&screen.plain(&format!("  … {} with --json\n", counted(rest as u64, "more type"))));
+        out.push_str(&format!("  … {} with --json\n", counted(rest as u64, "more type")));
     }
     out.push('\n');
     out.push_str(&title(screen, "DICT BY ENTRIES"));

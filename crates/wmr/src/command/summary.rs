@@ -186,7 +186,7 @@ fn what_stands_out(screen: &Screen, body: &Body) -> String {
     for finding in &body.findings {
         let mut lines = text::wrap(&finding.why, screen.width - 4);
         // The command goes behind the sentence where there is room, else below.
-        let next = screen.plain(&format!("→ {}", finding.next));
+        let next = format!("→ {}", finding.next);
         let last = lines.last().map_or(0, |line| line.width());
         let behind = last + 2 + next.width() + 4 <= screen.width;
         let painted = screen.paint(Look::Command, &next);
@@ -200,13 +200,7 @@ fn what_stands_out(screen: &Screen, body: &Body) -> String {
                 .push(format!("{}{painted}", " ".repeat((screen.width - 4).saturating_sub(next.width())))),
         }
         for (i, line) in lines.iter().enumerate() {
-            let mark = if i > 0 {
-                "  "
-            } else if screen.unicode {
-                "· "
-            } else {
-                "- "
-            };
+            let mark = if i > 0 { "  " } else { "· " };
             out.push_str(&format!("  {mark}{line}\n"));
         }
     }
