@@ -70,7 +70,8 @@ pub fn keys_table(model: &Model, reader: &mut Reader, addr: u64) -> Option<KeysT
     let entry_bytes = if general { 24 } else { 16 };
     let (usable, count) = (u64::try_from(usable).ok()?, u64::try_from(count).ok()?);
     // `>`: a table made for exactly n known entries may keep fewer usable ones.
-    if usable.checked_add(count)? > capacity.max(1) || refcount <= 0 {
+    // The shared empty table of 3.12 and later is immortal: its count is the least number there is.
+    if usable.checked_add(count)? > capacity.max(1) || refcount <= 0 && refcount != i64::MIN {
         return None;
     }
     let entries = addr.checked_add(l.dk_indices)?.checked_add(index_bytes)?;

@@ -209,10 +209,10 @@ layouts! {
         frame: FrameLayout = "PyFrameObject" {; f_code, f_localsplus, f_valuestack, f_frame_data = "_f_frame_data" }
         iframe: InterpreterFrameLayout = "_PyInterpreterFrame" { localsplus; f_code, f_executable }
         generator: GeneratorLayout = "PyGenObject" {; gi_iframe, gi_code, gi_frame_state }
-        deque: DequeLayout = "dequeobject" { leftblock, rightblock, leftindex; numfreeblocks, freeblocks }
+        deque: DequeLayout = "dequeobject" { leftblock, rightblock, leftindex; len, numfreeblocks, freeblocks }
         deque_block: DequeBlockLayout = "BLOCK" { rightlink }
         array: ArrayLayout = "arrayobject" { ob_item, allocated, ob_descr }
-        bytesio: BytesIoLayout = "bytesio" { buf }
+        bytesio: BytesIoLayout = "bytesio" { buf; buf_size }
         stringio: StringIoLayout = "stringio" { buf, buf_size }
         buffered: BufferedLayout = "buffered" { buffer, buffer_size, lock }
         decimal: DecimalLayout = "PyDecObject" { dec }

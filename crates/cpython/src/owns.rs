@@ -7,7 +7,7 @@ use crate::dicts::{keys_table, table_of_two};
 use crate::family::Family;
 use crate::model::{Managed, Model, flags};
 use crate::object::Object;
-use crate::sizes::split_values;
+use crate::sizes::{deque_length, split_values};
 use crate::strings::{str_data, str_shape};
 use wmr_memory::Reader;
 
@@ -179,6 +179,13 @@ fn parts(
             give(Part::ArrayBuffer, item, allocated.checked_mul(width)?);
         }
         Family::Deque => deque_parts(model, reader, addr, give)?,
+        Family::BytesIo => {
+            // From 3.5 on the buffer is a bytes object.
+            let b = l.bytesio?;
+            if let Some(at) = b.buf_size {
+                give(Part::IoBuffer, word(b.buf)?, word(at)?);
+            }
+        }
         Family::StringIo => {
             let s = l.stringio?;
             give(Part::IoBuffer, word(s.buf)?, word(s.buf_size)?.checked_mul(4)?);
@@ -254,7 +261,7 @@ fn dict_parts(
     }
     let keys = reader.u64(addr + l.ma_keys?).ok()?;
     let table = keys_table(model, reader, keys)?;
-    give(if table.refcount > 1 { Part::SharedKeys } else { Part::DictKeys }, keys, table.bytes);
+    give(if table.refcount != 1 { Part::SharedKeys } else { Part::DictKeys }, keys, table.bytes);
     let values = reader.u64(addr + l.ma_values?).ok()?;
     if values != 0 {
         give(Part::DictValues, values, 8 * split_values(model, reader, &table));
@@ -310,7 +317,7 @@ fn deque_parts(
             give(Part::DequeBlock, reader.u64(addr + at + 8 * i).ok()?, block.size);
         }
     }
-    let n = model.size_field(reader, addr).ok()?.unsigned_abs();
+    let n = deque_length(model, reader, addr)?;
     let last = reader.u64(addr + deque.rightblock).ok()?;
     let mut at = reader.u64(addr + deque.leftblock).ok()?;
     // The block has 64 items (62 in Python 2); an end is not marked, the last block says where to stop.

@@ -60,14 +60,17 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
             }
             Some(size)
         }
+        // Python 2 says the same for subclasses.
+        Family::Bytes if model.is_two() => {
+            let n = model.size_field(reader, addr).ok()?.unsigned_abs();
+            (l.old_str?.ob_sval + 1).checked_add(n)
+        }
         Family::ByteArray => {
             let alloc = reader.u64(addr + l.bytearray.ob_alloc).ok()?;
             match l.bytearray.ob_bytes_object {
                 // 3.15: the bytes are in a bytes object of their own.
-                Some(at) => match reader.u64(addr + at).ok()? {
-                    0 => Some(basic),
-                    _ => Some(basic + alloc + l.bytes?.ob_sval + 1),
-                },
+                Some(_) if alloc == 0 => Some(basic),
+                Some(_) => (basic + l.bytes?.ob_sval + 1).checked_add(alloc),
                 None => basic.checked_add(alloc),
             }
         }
@@ -92,6 +95,8 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
             let used = reader.u64(addr + l.dict.ma_used?).ok()?;
             size.checked_add(used.checked_mul(ODICT_NODE)?)
         }
+        // Python 2 has no `type.__sizeof__`.
+        Family::Type if model.is_two() => generic(model, reader, object),
         Family::Type => {
             if !is_heap_type_object(model, reader, addr) {
                 return Some(l.type_object.size);
@@ -114,9 +119,10 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
         Family::Deque => {
             let (deque, block) = (l.deque?, l.deque_block?);
             let index = reader.u64(addr + deque.leftindex).ok()?;
-            let n = model.size_field(reader, addr).ok()?.unsigned_abs();
-            let blocks = index.checked_add(n)?.div_ceil(DEQUE_ITEMS).max(1);
-            // Before 3.13 the partly used first block was left out of the sum.
+            let n = deque_length(model, reader, addr)?;
+            // 62 items a block in Python 2, 64 since (`BLOCKLEN`, `Modules/_collectionsmodule.c`).
+            let items = if model.is_two() { 62 } else { 64 };
+            let blocks = index.checked_add(n)?.div_ceil(items).max(1);
             basic.checked_add(blocks.checked_mul(block.size)?)
         }
         Family::Array => {
@@ -128,6 +134,10 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
         }
         Family::BytesIo => {
             let mut size = basic;
+            if let Some(at) = l.bytesio?.buf_size {
+                // Python 2: a plain buffer.
+                return basic.checked_add(reader.u64(addr + at).ok()?);
+            }
             let buf = reader.u64(addr + l.bytesio?.buf).ok()?;
             if buf != 0 {
                 // `bytesio_sizeof`: a buffer shared with a bytes object is that object's.
@@ -176,15 +186,15 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
             }
             basic.checked_add(code * count)
         }
-        Family::Product => {
+        Family::Product if !model.is_two() => {
             let pools = reader.u64(addr + l.table.offset("productobject", "pools")?).ok()?;
             basic.checked_add(model.size_field(reader, pools).ok()?.unsigned_abs().checked_mul(8)?)
         }
-        Family::Combinations => {
+        Family::Combinations if !model.is_two() => {
             let r = reader.u64(addr + l.table.offset("combinationsobject", "r")?).ok()?;
             basic.checked_add(r.checked_mul(8)?)
         }
-        Family::Permutations => {
+        Family::Permutations if !model.is_two() => {
             let pool = reader.u64(addr + l.table.offset("permutationsobject", "pool")?).ok()?;
             let n = model.size_field(reader, pool).ok()?.unsigned_abs();
             let r = reader.u64(addr + l.table.offset("permutationsobject", "r")?).ok()?;
@@ -198,8 +208,13 @@ fn own_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> 
 const MAX_CODES: u64 = 1 << 20;
 /// `_odictnode`: key, hash, next, prev, padded as 3.x counts it (`sizeof(_ODictNode)`).
 const ODICT_NODE: u64 = 32;
-/// Items of a deque block (`BLOCKLEN`, `Modules/_collectionsmodule.c`).
-const DEQUE_ITEMS: u64 = 64;
+/// Items of a deque: `ob_size`, and a field of its own in Python 2.
+pub fn deque_length(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64> {
+    match model.layout.deque?.len {
+        Some(at) => reader.u64(addr + at).ok(),
+        None => Some(model.size_field(reader, addr).ok()?.unsigned_abs()),
+    }
+}
 
 /// `int.__sizeof__` says the same for subclasses, whatever they add.
 fn int_size(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64> {

@@ -59,14 +59,20 @@ impl Ledger {
         self.total - self.unknown()
     }
 
+    /// Named bytes of the heap part alone.
+    pub fn named_heap(&self) -> u64 {
+        self.rows.iter().filter(|r| r.domain.is_heap() && r.domain != Domain::Unknown).map(|r| r.bytes).sum()
+    }
+
     pub fn unknown(&self) -> u64 {
         self.rows.iter().filter(|r| r.domain == Domain::Unknown).map(|r| r.bytes).sum()
     }
 
     /// Named share of the heap part alone, in percent; 100 for no heap at all.
     pub fn heap_named_percent(&self) -> f64 {
-        let heap: u64 = self.rows.iter().filter(|r| r.domain.is_heap()).map(|r| r.bytes).sum();
-        if heap == 0 { 100.0 } else { 100.0 * (heap - self.unknown()) as f64 / heap as f64 }
+        let named = self.named_heap();
+        let heap = named + self.unknown();
+        if heap == 0 { 100.0 } else { 100.0 * named as f64 / heap as f64 }
     }
 }
 

@@ -6,44 +6,86 @@ mod truth {
 
 use truth::compare::Truth;
 use wmr_memory::live::attach;
-use wmr_testing::{Interpreter, interpreters};
+use wmr_memory::open_core;
+use wmr_testing::{Interpreter, Kind, gcore, interpreters, kernel_core};
 
 const SCRIPT: &str = include_str!("truth/everything.py");
 
-fn live(python: &Interpreter, malloc: Option<&str>) -> Vec<String> {
-    let run = python.spawn_with(SCRIPT, |command| {
+/// What a capture of the script on one interpreter gets wrong.
+fn differences(python: &Interpreter, malloc: Option<&str>, how: How) -> Vec<String> {
+    let started = python.spawn_with(SCRIPT, |command| {
         if let Some(malloc) = malloc {
             command.env("PYTHONMALLOC", malloc);
         }
     });
-    let process = match run {
+    let process = match started {
         Ok(process) => process,
-        Err(e) => return vec![format!("{} does not start: {e}", python.version)],
+        Err(e) => return vec![format!("it does not start: {e}")],
     };
     let truth = Truth::parse(process.truth());
-    match attach(process.pid(), &Default::default()) {
-        Ok(target) => truth.compare(&target),
-        Err(e) => vec![e.to_string()],
+    let core = |file: std::io::Result<wmr_testing::TempFile>| {
+        let file = file.map_err(|e| e.to_string())?;
+        open_core(&file, &Default::default()).map_err(|e| e.to_string())
+    };
+    let target = match how {
+        How::Live => attach(process.pid(), &Default::default()).map_err(|e| e.to_string()),
+        How::Gcore => core(gcore(process.pid())),
+        How::KernelCore => core(kernel_core(process)),
+    };
+    target.map_or_else(|e| vec![e], |target| truth.compare(&target))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Live,
+    Gcore,
+    KernelCore,
+}
+
+/// Compares every interpreter that `choose` takes; panics with all that differs.
+fn matrix(how: How, malloc: Option<&str>, choose: impl Fn(&Interpreter) -> bool) {
+    let mut wrong = Vec::new();
+    let mut covered = 0;
+    for python in interpreters().iter().filter(|p| choose(p)) {
+        eprintln!("{} ({:?}), {how:?}, {malloc:?}", python.version, python.kind);
+        let found = differences(python, malloc, how);
+        wrong.extend(
+            found.iter().take(20).map(|line| format!("{} {:?}: {line}", python.version, python.kind)),
+        );
+        covered += 1;
     }
+    assert!(covered > 0, "no interpreter: cargo xtask pythons finds or installs them");
+    assert!(wrong.is_empty(), "not the target's own word:\n{}", wrong.join("\n"));
+}
+
+/// The versions that are looked at under every allocator.
+fn sampled(python: &Interpreter) -> bool {
+    ["3.8", "3.11", "3.13"].contains(&python.tag.as_str()) && python.kind == Kind::Pyenv
 }
 
 #[test]
 fn live_counts_and_sizes_are_the_targets_own() {
-    let mut wrong = Vec::new();
-    for python in interpreters() {
-        if std::env::var("WMR_ONLY").is_ok_and(|only| only != python.tag) {
-            continue;
-        }
-        let found = live(python, None);
-        eprintln!("{} ({:?}): {} differences", python.version, python.kind, found.len());
-        for line in found.iter().take(40) {
-            eprintln!("    {line}");
-        }
-        if !found.is_empty() {
-            wrong.push(python.version.clone());
-        }
-    }
-    assert!(wrong.is_empty(), "not the target's own word: {wrong:?}");
+    matrix(How::Live, None, |_| true);
+}
+
+#[test]
+fn counts_in_a_gcore_are_the_targets_own() {
+    matrix(How::Gcore, None, |_| true);
+}
+
+#[test]
+fn counts_in_a_kernel_core_are_the_targets_own() {
+    matrix(How::KernelCore, None, |p| sampled(p) && p.tag != "3.8");
+}
+
+#[test]
+fn counts_under_the_debug_allocator_are_the_targets_own() {
+    matrix(How::Live, Some("debug"), sampled);
+}
+
+#[test]
+fn counts_without_pymalloc_are_the_targets_own() {
+    matrix(How::Live, Some("malloc"), sampled);
 }
 
 /// Nothing is named that is not known.

@@ -20,7 +20,8 @@ pub struct Truth {
     /// address → (bytes, type)
     sizes: HashMap<u64, (u64, String)>,
     tracked: BTreeMap<String, u64>,
-    mallinfo: Option<[u64; 10]>,
+    /// Where the target had `mallinfo2()` write its ten numbers.
+    mallinfo: Option<u64>,
     /// size → (pools, used, free)
     classes: BTreeMap<u64, [u64; 3]>,
 }
@@ -42,8 +43,7 @@ impl Truth {
                     *truth.tracked.entry(name.to_owned()).or_default() += count;
                 }
                 Some("mallinfo") => {
-                    let numbers: Vec<u64> = line.split(' ').skip(1).map(|w| w.parse().unwrap()).collect();
-                    truth.mallinfo = numbers.try_into().ok();
+                    truth.mallinfo = u64::from_str_radix(words.next().unwrap(), 16).ok();
                 }
                 _ => truth.stats_row(line),
             }
@@ -73,7 +73,7 @@ impl Truth {
         }
         let mut wrong = Vec::new();
         self.compare_classes(&inspection, &mut wrong);
-        self.compare_mallinfo(&inspection, &mut wrong);
+        self.compare_mallinfo(&inspection, target, &mut wrong);
         self.compare_tracked(&inspection, target, &mut wrong);
         self.compare_sizes(&inspection, target, &mut wrong);
         let ledger = &inspection.tally.ledger;
@@ -108,8 +108,10 @@ impl Truth {
         }
     }
 
-    fn compare_mallinfo(&self, inspection: &Inspection, wrong: &mut Vec<String>) {
-        let Some(theirs) = self.mallinfo else { return };
+    fn compare_mallinfo(&self, inspection: &Inspection, target: &Target, wrong: &mut Vec<String>) {
+        let Some(at) = self.mallinfo else { return };
+        let mut reader = target.reader();
+        let theirs: [u64; 10] = std::array::from_fn(|i| reader.u64(at + 8 * i as u64).unwrap());
         match &inspection.glibc {
             Ok(glibc) => {
                 let m = glibc.mallinfo();

@@ -137,24 +137,29 @@ def counts():
     out = ['type %d %s' % (n, name_of(t)) for t, n in types.items()]
     os.write(1, ('\n'.join(out) + '\n').encode('utf-8', 'replace'))
 
-class Info(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_size_t) for n in 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()]
+# mallinfo2() returns its ten numbers through a hidden first argument: to give that allocates nothing
+info = (ctypes.c_size_t * 10)()
+where = ctypes.c_void_p(ctypes.addressof(info))
 libc = ctypes.CDLL(None)
-mallinfo = getattr(libc, 'mallinfo2', None)
-if mallinfo: mallinfo.restype = Info
-def fields(m):
-    return m.arena, m.ordblks, m.smblks, m.hblks, m.hblkhd, m.usmblks, m.fsmblks, m.uordblks, m.fordblks, m.keepcost
-# bytes have no % before 3.5; the text is made once, so that little is allocated at the end
-text = b'mallinfo %d %d %d %d %d %d %d %d %d %d\n'
-stdin = io.FileIO(0, closefd=False); one = bytearray(1)
+mallinfo = getattr(libc, 'mallinfo2', len)
+if mallinfo is len: where = ''
+else:
+    mallinfo.restype = None
+    os.write(1, ('mallinfo %x\n' % where.value).encode())
+pause = __import__('signal').pause
+# ends with the test however that ends: PR_SET_PDEATHSIG, SIGKILL
+libc.prctl(1, 9)
+stats = getattr(sys, '_debugmallocstats', lambda: None)
+write = os.write
 def last():
-    os.dup2(1, 2)
-    if mallinfo:
-        os.write(1, text % fields(mallinfo()))
-    if hasattr(sys, '_debugmallocstats'): sys._debugmallocstats()
-    os.write(1, line); os.write(1, ready)
-    stdin.readinto(one)
+    write(1, line)
+    stats()
+    # again: what the first call left behind in free lists is then at rest
+    for _ in (1, 2, 3): mallinfo(where)
+    write(1, ready)
+    pause()
 line = json.dumps({'version': sys.version.split()[0], 'kept': len(keep)}) + '\n'
+os.dup2(1, 2)
 ready = ('ready %d\n' % os.getpid()).encode()
 line = line.encode()
 if len(sys.argv) < 2: sizes([])
