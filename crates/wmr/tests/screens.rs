@@ -104,7 +104,7 @@ keep = [[cls() for _ in range(3000)] for cls in classes]
         assert!(text.lines().all(|line| line.width() <= 80), "{command:?}");
     }
     let types = stdout(&mut wmr(&["heap", &pid, "--by", "type"]));
-    assert!(types.contains(r"A\u{1b}[2J"), "{types}");
+    assert!(types.contains(r"m\u{9b}31m.C\u{202e}gnp.exe"), "{types}");
 }
 
 #[test]
