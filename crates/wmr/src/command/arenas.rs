@@ -149,7 +149,7 @@ fn pymalloc_row(subject: &Subject, arena: &Arena) -> PymallocRow {
 /// The names most of an arena's blocks have.
 fn pins(subject: &Subject, arena: &Arena) -> Vec<Pin> {
     let (blocks, census) = (&subject.inspection.blocks, &subject.inspection.census);
-    let mut counts: FxHashMap<&str, u64> = FxHashMap::default();
+    let mut counts: FxHashMap<(&str, &str), u64> = FxHashMap::default();
     let end = arena.addr.saturating_add(arena.bytes);
     let first = blocks.spans().partition_point(|span| span.end <= arena.addr);
     for (i, span) in blocks.spans().iter().enumerate().skip(first).take_while(|(_, span)| span.start < end) {
@@ -159,16 +159,20 @@ fn pins(subject: &Subject, arena: &Arena) -> Vec<Pin> {
         for block in blocks.iter_span(i) {
             let mark = census.mark(block.id);
             let object = mark.as_object().and_then(|id| census.types.get(id as usize));
-            let name = match (object, mark.as_kind()) {
-                (Some(ty), _) => ty.name.as_str(),
-                (None, Some(kind)) => census.kinds.get(kind).kind.as_str(),
-                (None, None) => "unknown",
+            let name = match (object, mark.as_kind().map(|kind| census.kinds.get(kind))) {
+                (Some(ty), _) => (ty.name.as_str(), ""),
+                (None, Some(kind)) => (kind.kind.as_str(), kind.detail.as_str()),
+                (None, None) => ("unknown", ""),
             };
             *counts.entry(name).or_default() += 1;
         }
     }
+    let name = |(kind, detail): (&str, &str)| match detail {
+        "" => kind.to_owned(),
+        detail => format!("{kind}: {detail}"),
+    };
     let mut pins: Vec<Pin> =
-        counts.into_iter().map(|(what, count)| Pin { what: what.to_owned(), count }).collect();
+        counts.into_iter().map(|(what, count)| Pin { what: name(what), count }).collect();
     pins.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.what.cmp(&b.what)));
     pins.truncate(PINS);
     pins

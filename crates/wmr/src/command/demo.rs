@@ -62,11 +62,7 @@ pub fn run(core: bool, options: &Options) -> Result<Answer, Failure> {
             drop(example);
             // It has ended: what to ask next is said of any other process.
             subject.typed = "PID".to_owned();
-            Ok(show(
-                &subject,
-                options,
-                "python3 runs demo/records.py: 10,000 postal addresses in each representation",
-            ))
+            Ok(show(&subject, options, "10,000 postal addresses in each representation, live under python3"))
         }
         Err(why) => {
             // Nothing went wrong that the answer would depend on.
@@ -83,7 +79,7 @@ fn sample(options: &Options) -> Result<Answer, Failure> {
     file.write_all(SAMPLE).map_err(unwritten)?;
     let target = open::open_file(file.path(), options)?;
     let subject = open::examine(target, "CORE".to_owned())?;
-    Ok(show(&subject, options, "a core of demo/records.py: 500 postal addresses in each representation"))
+    Ok(show(&subject, options, "500 postal addresses in each representation, from a core"))
 }
 
 fn show(subject: &Subject, options: &Options, what: &str) -> Answer {
@@ -156,24 +152,25 @@ fn page(screen: &Screen, rows: &[Row]) -> String {
 struct Example {
     child: Child,
     pid: u32,
-    _script: tempfile::NamedTempFile,
 }
 
 impl Example {
     /// Starts it and waits until its records are made. The error says why there is none.
     fn start() -> Result<Example, String> {
         let temporary = |error| format!("cannot write the example: {error}");
-        let mut script = tempfile::Builder::new().suffix(".py").tempfile().map_err(temporary)?;
-        script.write_all(SCRIPT.as_bytes()).map_err(temporary)?;
+        // Read by the time it is ready.
+        let folder = tempfile::tempdir().map_err(temporary)?;
+        std::fs::write(folder.path().join("records.py"), SCRIPT).map_err(temporary)?;
         // Its input is a pipe from here: should this program be killed, the example ends by itself.
         let child = Command::new("python3")
-            .arg(script.path())
+            .arg("records.py")
+            .current_dir(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("no python3 on PATH ({error})"))?;
-        let mut example = Example { pid: child.id(), child, _script: script };
+        let mut example = Example { pid: child.id(), child };
         let mut line = String::new();
         if let Some(stdout) = example.child.stdout.take() {
             // It says nothing else.

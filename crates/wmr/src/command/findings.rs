@@ -4,10 +4,13 @@ use super::heap::TypeRow;
 use crate::numbers::{counted, grouped, scaled, share};
 use crate::open::Subject;
 use crate::text::shown;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use wmr_heap::{Domain, KindRow};
 use wmr_memory::TargetKind;
 
+/// Modules of types that every program has.
+const OWN: [&str; 3] = ["builtins", "__builtin__", "types"];
 /// Sentences on the screen.
 const MOST: usize = 5;
 const FEWEST: usize = 2;
@@ -110,21 +113,26 @@ impl Facts<'_> {
 
     /// Classes of one module, the interpreter's own aside.
     fn module(&self) -> Option<Finding> {
-        let modules = self.subject.inspection.by_module(&self.subject.target);
-        let row = modules
-            .iter()
-            .find(|row| !matches!(row.module.as_str(), "builtins" | "__builtin__" | "types"))?;
-        if share(row.bytes, self.total) < 1.0 {
+        let mut modules: FxHashMap<&str, (u64, u64, u64)> = FxHashMap::default();
+        for row in self.types.iter().filter(|row| !OWN.contains(&row.module.as_str())) {
+            let (types, count, bytes) = modules.entry(&row.module).or_default();
+            *types += 1;
+            *count += row.count;
+            *bytes += row.bytes;
+        }
+        let (module, (types, count, bytes)) =
+            modules.into_iter().max_by_key(|(name, (_, _, bytes))| (*bytes, std::cmp::Reverse(*name)))?;
+        if share(bytes, self.total) < 1.0 {
             return None;
         }
         let why = format!(
             "{} of {} in module {} take {} with what they own",
-            counted(row.count, "object"),
-            counted(row.types, "type"),
-            shown(&row.module),
-            self.part(row.bytes)
+            counted(count, "object"),
+            counted(types, "type"),
+            shown(&module),
+            self.part(bytes)
         );
-        self.finding("module", row.bytes, why, "heap --by module")
+        self.finding("module", bytes, why, "heap --by module")
     }
 
     /// pymalloc gives an arena back when its last block is freed, not before (`PyObject_Free`).
