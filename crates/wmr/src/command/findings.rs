@@ -129,7 +129,7 @@ impl Facts<'_> {
             "{} of {} in module {} take {} with what they own",
             counted(count, "object"),
             counted(types, "type"),
-            shown(&module),
+            shown(module),
             self.part(bytes)
         );
         self.finding("module", bytes, why, "heap --by module")
