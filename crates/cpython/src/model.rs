@@ -148,17 +148,23 @@ impl Model {
     #[inline]
     pub fn unpad(&self, reader: &mut Reader, start: u64, usable: u64) -> Allocation {
         let whole = Allocation { data: start, size: usable, requested: false, api: None };
-        let Some(pad) = self.debug else { return whole };
-        let outer = pad.unwrap(reader, whole).unwrap_or(whole);
-        if outer.api == Some(b'r') {
-            // What is too large for pymalloc is asked of the raw domain, which pads it once more.
-            return pad.unwrap(reader, outer).unwrap_or(outer);
+        match self.debug {
+            None => whole,
+            Some(pad) => pad.unpad(reader, whole),
         }
-        outer
     }
 }
 
 impl DebugPadding {
+    fn unpad(&self, reader: &mut Reader, whole: Allocation) -> Allocation {
+        let outer = self.unwrap(reader, whole).unwrap_or(whole);
+        if outer.api == Some(b'r') {
+            // What is too large for pymalloc is asked of the raw domain, which pads it once more.
+            return self.unwrap(reader, outer).unwrap_or(outer);
+        }
+        outer
+    }
+
     fn unwrap(&self, reader: &mut Reader, outer: Allocation) -> Option<Allocation> {
         let room = outer.size.checked_sub(self.overhead)?;
         let head = reader.array::<16>(outer.data).ok()?;

@@ -124,7 +124,9 @@ impl<'a, 't> Identifier<'a, 't> {
         }
         let linked = gc == GcHead::Linked;
         let need = self.need(reader, addr, &shape)?;
-        if !fits(need, allocation, source) {
+        // What the collector vouches for may lie in a block that was made for more.
+        let room = if linked { Need { most: u64::MAX, ..need } } else { need };
+        if !fits(room, allocation, source) {
             return None;
         }
         if !linked && !self.plausible(reader, allocation, source, addr, &shape, need.least) {

@@ -189,7 +189,9 @@ impl<'t> Types<'t> {
         }
         let tp_name = reader.u64(addr.wrapping_add(l.tp_name)).ok()?;
         let raw_name = reader.cstr(tp_name, MAX_NAME).ok()?;
-        if raw_name.is_empty() || raw_name.iter().any(|b| *b < b' ') {
+        // A class may have any name, none at all, control characters; a C type has a plain one.
+        let any_name = tp_flags & flags::HEAPTYPE != 0 && !is_static;
+        if !any_name && (raw_name.is_empty() || raw_name.iter().any(|b| *b < b' ')) {
             return None;
         }
         let base_addr = reader.u64(addr.wrapping_add(l.tp_base)).ok()?;

@@ -36,13 +36,15 @@ pub struct Census {
 /// What is known of blocks before any object is looked for: free-listed objects, the interpreter's own.
 pub struct Known {
     pub addr: u64,
+    pub domain: Domain,
     pub kind: String,
     pub detail: String,
 }
 
 impl Known {
-    pub fn new(addr: u64, kind: &str, detail: &str) -> Known {
-        Known { addr, kind: kind.to_owned(), detail: detail.to_owned() }
+    /// Something the interpreter keeps.
+    pub fn interpreters(addr: u64, kind: &str, detail: &str) -> Known {
+        Known { addr, domain: Domain::CPython, kind: kind.to_owned(), detail: detail.to_owned() }
     }
 }
 
@@ -53,13 +55,7 @@ impl Census {
     pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
         let types = Types::new(target, model, blocks);
         let mut kinds = Kinds::default();
-        let mut marks = vec![Mark::NONE; blocks.len() as usize];
-        for known in known {
-            if let Some(id) = blocks.find(known.addr) {
-                let kind = kinds.intern(Domain::CPython, &known.kind, &known.detail, Sure::Exact);
-                marks[id as usize] = Mark::kind(kind);
-            }
-        }
+        let mut marks = known_marks(blocks, known, &mut kinds);
         let pass = Pass { target, model, blocks, types: &types };
         let mut claims = pass.propose(&mut marks);
         pass.claims_of_static_types(&mut claims);
@@ -74,15 +70,11 @@ impl Census {
         Census { types: list, kinds, marks, claims, holders }
     }
 
-    /// The census of a process without Python: every used block is unknown.
-    pub fn without_python(blocks: &Blocks) -> Census {
-        Census {
-            types: Vec::new(),
-            kinds: Kinds::default(),
-            marks: vec![Mark::NONE; blocks.len() as usize],
-            claims: Vec::new(),
-            holders: Vec::new(),
-        }
+    /// The census of a process without Python: all but the `known` blocks are unknown.
+    pub fn without_python(blocks: &Blocks, known: &[Known]) -> Census {
+        let mut kinds = Kinds::default();
+        let marks = known_marks(blocks, known, &mut kinds);
+        Census { types: Vec::new(), kinds, marks, claims: Vec::new(), holders: Vec::new() }
     }
 
     /// Takes the collector's permanent generation out of what is tracked, as `gc.get_objects()` does.
@@ -107,6 +99,18 @@ impl Census {
     pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))
     }
+}
+
+/// The column of marks, with what is known from elsewhere in it.
+fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<Mark> {
+    let mut marks = vec![Mark::NONE; blocks.len() as usize];
+    for known in known {
+        if let Some(id) = blocks.find(known.addr) {
+            let kind = kinds.intern(known.domain, &known.kind, &known.detail, Sure::Exact);
+            marks[id as usize] = Mark::kind(kind);
+        }
+    }
+    marks
 }
 
 struct Pass<'a> {

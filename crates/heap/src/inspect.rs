@@ -73,19 +73,25 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
     };
     let glibc = glibc::find(target, &pymalloc.ranges());
     let mut builder = Blocks::builder().pymalloc(&pymalloc);
+    let (mut known, mut ranges) = (Vec::new(), Vec::new());
     if let Ok(glibc) = &glibc {
         builder = builder.glibc(glibc);
+        known.extend(glibc.tcaches.iter().map(|addr| Known {
+            addr: *addr,
+            domain: Domain::Malloc,
+            kind: "tcache table".to_owned(),
+            detail: String::new(),
+        }));
     }
     let model = python.as_ref().ok().map(model);
-    let (mut known, mut ranges) = (Vec::new(), Vec::new());
     if let Ok(python) = &python {
         let lists = python.free_lists(target);
         for block in &lists.number_blocks {
             builder = builder.slots(number_slots(block, &lists));
-            known.push(Known::new(block.addr, "number block", block.kind));
+            known.push(Known::interpreters(block.addr, "number block", block.kind));
         }
-        known.extend(lists.dead.iter().map(|d| Known::new(d.addr, "free list", d.kind)));
-        known.extend(python.owned_blocks(target).iter().map(|o| Known::new(o.addr, o.kind, "")));
+        known.extend(lists.dead.iter().map(|d| Known::interpreters(d.addr, "free list", d.kind)));
+        known.extend(python.owned_blocks(target).iter().map(|o| Known::interpreters(o.addr, o.kind, "")));
         ranges.extend(python.stack_chunks(target).iter().map(|chunk| KnownRange {
             range: chunk.addr..chunk.addr.saturating_add(chunk.size),
             domain: Domain::CPython,
@@ -98,7 +104,7 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
     let blocks = builder.build()?;
     let mut census = match &model {
         Some(model) => Census::take(target, model, &blocks, &known),
-        None => Census::without_python(&blocks),
+        None => Census::without_python(&blocks, &known),
     };
     if let Ok(python) = &python {
         census.untrack(&blocks, &python.gc.permanent(&mut target.reader(), blocks.len() as usize));

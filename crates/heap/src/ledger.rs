@@ -298,7 +298,9 @@ fn pieces(target: &Target, blocks: &Blocks, kinds: &mut Kinds, known: &[KnownRan
 fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
     let name = String::from_utf8_lossy(&mapping.name).into_owned();
     let file = name.rsplit('/').next().unwrap_or_default().to_owned();
-    let image = target.image(mapping.start);
+    // A segment may begin later within its first page.
+    let overlaps = |range: &Range<u64>| range.start < mapping.end && mapping.start < range.end;
+    let image = target.images.iter().find(|i| i.segments.iter().any(|s| overlaps(&s.range)));
     let part = match (mapping.perms.exec, mapping.perms.write) {
         (true, _) => "code",
         (false, true) => "data",

@@ -122,3 +122,28 @@ fn planted_blocks_get_no_name() {
     }
     assert!(wrong.is_empty(), "{} wrong names, the first: {:#?}", wrong.len(), &wrong[..wrong.len().min(30)]);
 }
+
+/// Types whose names want to do harm are counted like any other.
+#[test]
+fn hostile_names_are_only_names() {
+    const SCRIPT: &str = "
+import gc
+names = ['evil\\x1b[31m', 'two\\nlines', 'x' * 10000000, 'collections.deque', 'dict', '\\t']
+types = [type(n, (object,), {'__module__': 'm'}) for n in names]
+keep = [t() for t in types for _ in range(7)]
+gc.collect(); gc.disable()
+";
+    for python in interpreters() {
+        let script = format!("{SCRIPT}{}", wmr_testing::READY);
+        let process = python.spawn(&script).expect("starts");
+        let target = attach(process.pid(), &Default::default()).expect("attached");
+        let inspection = wmr_heap::inspect(&target).expect("inspected");
+        let rows = inspection.by_type(&target);
+        let named = |name: &str| rows.iter().find(|r| r.name.starts_with(name) && r.module == "m");
+        for name in ["m.evil\u{1b}[31m", "m.two\nlines", "m.xxxx", "m.collections.deque", "m.dict", "m.\t"] {
+            let row = named(name).unwrap_or_else(|| panic!("{}: no type {name:?}", python.version));
+            assert_eq!(row.count, 7, "{}: {name:?}", python.version);
+            assert!(row.name.len() < 10_000, "{}: a name of {} bytes", python.version, row.name.len());
+        }
+    }
+}
