@@ -135,7 +135,16 @@ fn fuzz(suite: &mut Suite) {
         return;
     };
     for target in String::from_utf8_lossy(&list.stdout).lines() {
-        let limit = format!("-max_total_time={FUZZ_SECONDS}");
-        suite.step(&format!("fuzz {target}"), fuzz(&["run", target, "--", &limit]));
+        // New inputs go to the first folder: the committed corpus grows by hand.
+        let grown = wmr_testing::cache_dir().join("fuzz").join(target);
+        if let Err(why) = std::fs::create_dir_all(&grown) {
+            suite.failed.push(format!("{}: {why}", grown.display()));
+            continue;
+        }
+        let mut command = fuzz(&["run", target]);
+        command.arg(grown);
+        command.args(Some(folder.join("corpus").join(target)).filter(|known| known.is_dir()));
+        command.args(["--", &format!("-max_total_time={FUZZ_SECONDS}")]);
+        suite.step(&format!("fuzz {target}"), command);
     }
 }
