@@ -116,6 +116,14 @@ pub(crate) struct Mark {
     pub state: State,
 }
 
+/// Where an address was found.
+enum Place {
+    /// In a block of the span: its id and bit.
+    Bit(u32, u64),
+    /// In a block that reaches into the span from an earlier one.
+    Carry(u32),
+}
+
 const HINT_SHIFT: u32 = 10;
 /// Size of a chunk that is in [`Blocks::huge`].
 const HUGE: u32 = u32::MAX;
@@ -186,21 +194,40 @@ impl Blocks {
     #[inline]
     pub fn find(&self, addr: u64) -> Option<u32> {
         let span = &self.spans[self.span_at(addr)?];
+        match self.place(span, addr)? {
+            Place::Bit(id, _) | Place::Carry(id) => Some(id),
+        }
+    }
+
+    /// As [`find`](Self::find), with where the block starts and how large it is.
+    #[inline]
+    pub fn containing(&self, addr: u64) -> Option<Block> {
+        let span = &self.spans[self.span_at(addr)?];
+        Some(match self.place(span, addr)? {
+            Place::Bit(id, bit) => self.block_in(span, id, bit),
+            Place::Carry(id) => self.block(id),
+        })
+    }
+
+    #[inline]
+    fn place(&self, span: &Span, addr: u64) -> Option<Place> {
         match span.kind {
-            SpanKind::Pymalloc { geometry, .. } => self.find_in_pool(span, geometry, addr),
-            SpanKind::Heap { .. } => self.find_in_heap(span, addr),
-            SpanKind::Mmapped => {
-                span.carry.or((addr >= span.origin).then_some(span.first)).filter(|&id| self.covers(id, addr))
-            }
+            SpanKind::Pymalloc { geometry, .. } => self.place_in_pool(span, geometry, addr),
+            SpanKind::Heap { .. } => self.place_in_heap(span, addr),
+            SpanKind::Mmapped => match span.carry {
+                Some(id) => self.covers(id, addr).then_some(Place::Carry(id)),
+                None => (addr >= span.origin && self.covers(span.first, addr))
+                    .then_some(Place::Bit(span.first, 0)),
+            },
             SpanKind::Slots { stride } => {
-                let i = (addr - span.origin) / u64::from(stride);
-                self.used(span, i).then(|| self.rank(span, i))
+                let bit = (addr - span.origin) / u64::from(stride);
+                self.used(span, bit).then(|| Place::Bit(self.rank(span, bit), bit))
             }
         }
     }
 
     #[inline]
-    fn find_in_pool(&self, span: &Span, geometry: Geometry, addr: u64) -> Option<u32> {
+    fn place_in_pool(&self, span: &Span, geometry: Geometry, addr: u64) -> Option<Place> {
         let pool_shift = geometry.pool_size.trailing_zeros();
         let from_base = addr.checked_sub(span.base)?;
         let pool = from_base >> pool_shift;
@@ -216,24 +243,23 @@ impl Blocks {
         let k = (in_pool.checked_sub(POOL_HEADER)? * u64::from(RECIPROCALS[size as usize / 8])) >> 32;
         let start = span.base + (pool << pool_shift) + POOL_HEADER + k * size;
         if start < span.start {
-            return span.carry;
+            return span.carry.map(Place::Carry);
         }
         let bit = (start - span.origin) >> geometry.alignment.trailing_zeros();
-        self.used(span, bit).then(|| self.rank(span, bit))
+        self.used(span, bit).then(|| Place::Bit(self.rank(span, bit), bit))
     }
 
     #[inline]
-    fn find_in_heap(&self, span: &Span, addr: u64) -> Option<u32> {
+    fn place_in_heap(&self, span: &Span, addr: u64) -> Option<Place> {
+        let carried = || span.carry.filter(|&id| self.covers(id, addr)).map(Place::Carry);
         // A chunk's user may write from +16 to 8 bytes into the next chunk, whose own size is at its +8.
-        let bit = match addr.checked_sub(span.origin + 8) {
-            Some(offset) => offset / MALLOC_ALIGNMENT,
-            None => return span.carry.filter(|&id| self.covers(id, addr)),
-        };
-        let Some((id, bit)) = self.last_at_or_before(span, bit) else {
-            return span.carry.filter(|&id| self.covers(id, addr));
+        let Some(offset) = addr.checked_sub(span.origin + 8) else { return carried() };
+        let Some((id, bit)) = self.last_at_or_before(span, offset / MALLOC_ALIGNMENT) else {
+            return carried();
         };
         let chunk = span.origin + bit * MALLOC_ALIGNMENT;
-        (addr >= chunk + CHUNK_HEADER && addr - chunk < self.chunk_size(span, id) + 8).then_some(id)
+        let inside = addr >= chunk + CHUNK_HEADER && addr - chunk < self.chunk_size(span, id) + 8;
+        inside.then_some(Place::Bit(id, bit))
     }
 
     fn covers(&self, id: u32, addr: u64) -> bool {

@@ -114,6 +114,20 @@ impl<'t> Types<'t> {
         self.statics.get(i).is_some_and(|r| r.start <= addr)
     }
 
+    /// A quick no to most words: a type object is larger than any block of pymalloc, so it is static or
+    /// in a chunk of malloc that has room for it.
+    #[inline]
+    fn may_be_type(&self, addr: u64) -> bool {
+        match self.blocks.span_at(addr) {
+            None => self.is_static(addr),
+            Some(span) if self.blocks.spans()[span].kind.is_pymalloc() => false,
+            Some(_) => {
+                let room = self.model.layout.type_object.size;
+                self.blocks.containing(addr).is_some_and(|block| block.usable >= room)
+            }
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the registry whole: entries are added in one step.
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -227,13 +241,13 @@ impl<'t> Types<'t> {
 
     /// Is a type object that is not static in an allocation of its own?
     fn in_used_block(&self, inner: &Inner, reader: &mut Reader, addr: u64, own_type: u64) -> bool {
-        let Some(block) = self.blocks.find(addr) else { return false };
+        let Some(block) = self.blocks.containing(addr) else { return false };
         let presize = match inner.known.get(&own_type) {
             Some(Some(meta)) => u64::from(inner.list[*meta as usize].shape.presize),
             // `type` itself may not have been met yet: it is a collected type.
             _ => self.model.presize(flags::HAVE_GC),
         };
-        let allocation = self.model.unpad(reader, self.blocks.start(block), self.blocks.usable(block));
+        let allocation = self.model.unpad(reader, block.start, block.usable);
         // Static type objects that an extension keeps in memory of its own have no GC head.
         addr == allocation.data + presize || addr == allocation.data
     }
@@ -310,6 +324,7 @@ impl<'a, 't> TypeCache<'a, 't> {
         }
         let shape = match self.local.get(&addr) {
             Some(shape) => *shape,
+            None if !self.types.may_be_type(addr) => None,
             None => self.learn(addr),
         };
         self.last = (addr, shape);

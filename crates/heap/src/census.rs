@@ -191,12 +191,11 @@ impl<'a> Pass<'a> {
     fn whole_block(&self, reader: &mut Reader, addr: u64, bytes: u64, part: Part) -> Option<u32> {
         /// 3.11 and 3.12 keep sizes before an instance's values: at most 30 names and two bytes.
         const VALUES_PREFIX: u64 = 32;
-        let id = self.blocks.find(addr)?;
-        let block = self.blocks.block(id);
+        let block = self.blocks.containing(addr)?;
         let allocation = self.model.unpad(reader, block.start, block.usable);
         let before = addr.checked_sub(allocation.data)?;
         let slack = if part == Part::DictValues { VALUES_PREFIX } else { 0 };
-        (before <= slack && before.checked_add(bytes)? <= allocation.size).then_some(id)
+        (before <= slack && before.checked_add(bytes)? <= allocation.size).then_some(block.id)
     }
 
     /// Static types own blocks too: a structseq's members, copied names and documentation.
@@ -244,7 +243,7 @@ impl<'a> Pass<'a> {
             .collect::<Vec<_>>()
             .concat();
         found.retain(|c| marks[c.block as usize].is_none());
-        found.sort_unstable();
+        found.par_sort_unstable();
         found.dedup_by_key(|c| c.block);
         for claim in &found {
             let Some(id) = marks[claim.owner as usize].as_object() else { continue };

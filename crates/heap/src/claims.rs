@@ -4,6 +4,7 @@
 //! nothing else supports. A proposal that loses takes its own claims with it, to a fixed point.
 
 use crate::marks::Mark;
+use rayon::prelude::*;
 use wmr_cpython::owns::Part;
 
 /// No block: the owner is a static object, or several owners share the block.
@@ -25,7 +26,7 @@ pub struct Claim {
 ///
 /// `claims` come in any order; the result does not depend on it.
 pub fn settle(mut claims: Vec<Claim>, marks: &mut [Mark]) -> Vec<Claim> {
-    claims.sort_unstable();
+    claims.par_sort_unstable();
     claims.dedup();
     let mut lost: Vec<u32> = Vec::new();
     let mut settled = false;
