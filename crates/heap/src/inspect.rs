@@ -3,6 +3,7 @@
 use crate::census::{Census, Known};
 use crate::kinds::Domain;
 use crate::ledger::{KnownRange, Tally, tally};
+use std::ops::Range;
 use wmr_alloc::glibc::{self, Glibc};
 use wmr_alloc::pymalloc::{self, PyMalloc};
 use wmr_alloc::{Blocks, Slots, TooManyBlocks};
@@ -39,6 +40,19 @@ pub fn model(python: &Python) -> Model {
         debug: python.allocators.padding,
         collecting: python.gc.collecting,
     }
+}
+
+/// What a thread arena's heap may still grow into: 64 MiB are reserved for each (`HEAP_MAX_SIZE`). A
+/// gcore stores those untouched pages.
+fn heap_reserve(heap: &Range<u64>) -> Option<KnownRange> {
+    const HEAP_MAX: u64 = 64 << 20;
+    let end = heap.start.checked_add(HEAP_MAX)?;
+    (heap.start.is_multiple_of(HEAP_MAX) && heap.end < end).then(|| KnownRange {
+        range: heap.end..end,
+        domain: Domain::Malloc,
+        kind: "heap reserve".to_owned(),
+        detail: String::new(),
+    })
 }
 
 /// The live numbers of one of Python 2's blocks of ints or floats.
@@ -82,6 +96,9 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
             kind: "tcache table".to_owned(),
             detail: String::new(),
         }));
+    }
+    if let Ok(glibc) = &glibc {
+        ranges.extend(glibc.arenas.iter().flat_map(|a| &a.heaps).filter_map(heap_reserve));
     }
     let model = python.as_ref().ok().map(model);
     if let Ok(python) = &python {
