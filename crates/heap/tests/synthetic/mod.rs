@@ -49,7 +49,7 @@ fn interesting(choice: u8, raw: u64) -> u64 {
         4 => ARENA + (raw % 64) * POOL + 48 + 16 * (raw >> 8 & 0xff),
         5 => ARENA + (raw % 64) * POOL,
         6 => 0u64.wrapping_sub(raw & 0xfff),
-        _ => raw << 32 | raw >> 32,
+        _ => raw.rotate_right(32),
     }
 }
 
