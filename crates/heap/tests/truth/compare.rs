@@ -81,6 +81,10 @@ impl Truth {
         if sum != ledger.total {
             wrong.push(format!("ledger rows {sum}, total {}", ledger.total));
         }
+        if !wrong.is_empty() {
+            // First: what could not be read may be why.
+            wrong.splice(0..0, inspection.notes.iter().map(|note| format!("note: {note}")));
+        }
         wrong
     }
 
