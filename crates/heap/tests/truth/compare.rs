@@ -141,7 +141,9 @@ impl Truth {
         let calls_without_tuple =
             inspection.python.as_ref().is_ok_and(|p| p.version.at_least(3, 8) && !p.debug);
         let mut ours: BTreeMap<String, u64> = BTreeMap::new();
+        let mut objects: BTreeMap<String, u64> = BTreeMap::new();
         for row in inspection.by_type(target) {
+            *objects.entry(row.name.clone()).or_default() += row.count;
             *ours.entry(row.name).or_default() += row.gc_tracked;
         }
         ours.retain(|_, n| *n > 0);
@@ -155,7 +157,8 @@ impl Truth {
                 _ => false,
             };
             if a != b && !aside {
-                wrong.push(format!("{a} tracked {name}, the target says {b}"));
+                let all = objects.get(name).copied().unwrap_or(0);
+                wrong.push(format!("{a} tracked of {all} {name}, the target says {b}"));
             }
         }
     }
