@@ -18,6 +18,52 @@ pub struct Owned {
     pub kind: &'static str,
 }
 
+/// Bytes of an arena from 3.10 on, as a power of two (`ARENA_BITS`, `Objects/obmalloc.c`).
+const ARENA_BITS: u32 = 20;
+
+/// Address bits that index a leaf: three levels index all but the arena's own, of 48 bits in 3.10 and
+/// of 64 later.
+fn leaf_bits(bits: u32) -> u32 {
+    (if bits == 10 { 48 } else { 64 }) - ARENA_BITS - 2 * bits
+}
+
+/// Where the radix tree keeps the mark of one arena, as byte offsets in its three nodes.
+struct TreePath {
+    in_root: u64,
+    in_middle: u64,
+    in_leaf: u64,
+    /// `tail_hi`: the arena's offset in an arena-sized unit, −1 when it is aligned.
+    tail: u32,
+}
+
+impl TreePath {
+    fn of(arena: u64, bits: u32) -> TreePath {
+        let index = |shift: u32, bits: u32| (arena >> shift & ((1 << bits) - 1)) * 8;
+        let leaf_bits = leaf_bits(bits);
+        TreePath {
+            in_root: index(ARENA_BITS + leaf_bits + bits, bits),
+            in_middle: index(ARENA_BITS + leaf_bits, bits),
+            in_leaf: index(ARENA_BITS, leaf_bits),
+            tail: match arena as u32 & ((1 << ARENA_BITS) - 1) {
+                0 => u32::MAX,
+                offset => offset,
+            },
+        }
+    }
+
+    /// The leaf in which the arena is marked, in the tree at `root`.
+    fn leaf(&self, reader: &mut Reader<'_>, root: u64) -> Option<u64> {
+        let middle = reader.u64(root.wrapping_add(self.in_root)).ok()?;
+        let leaf = reader.u64(middle.wrapping_add(self.in_middle)).ok().filter(|leaf| *leaf != 0)?;
+        (reader.u32(leaf.wrapping_add(self.in_leaf)) == Ok(self.tail)).then_some(leaf)
+    }
+}
+
+/// How many of `words` words from `addr` on are not zero; all of them where they cannot be read.
+fn filled(reader: &mut Reader<'_>, addr: u64, words: usize) -> usize {
+    (0..words as u64).filter(|i| reader.u64(addr.wrapping_add(i * 8)) != Ok(0)).count()
+}
+
 /// What hangs on a pointer field.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
@@ -213,37 +259,36 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The radix tree's root in a stripped binary: the static word that leads to the leaf in which the
-    /// first arena is marked (`tail_hi`: its offset in an arena-sized unit, or −1 when it is aligned).
+    /// The radix tree's root in a stripped binary: the static word from which every arena leads to a leaf
+    /// in which it is marked. That alone may be chance, for an aligned arena's mark is −1; but the nodes
+    /// of the real tree hold nothing else.
     fn search_tree(&mut self, target: &Target, bits: u32) -> Option<u64> {
-        const ARENA_BITS: u32 = 20;
         let roots = self.python.pymalloc_roots.first()?;
-        let first = (0..u64::from(roots.maxarenas).min(1 << 16))
+        let arenas: Vec<u64> = (0..u64::from(roots.maxarenas).min(1 << 16))
             .map(|i| self.word(roots.arenas.wrapping_add(i * 48)))
-            .find(|address| *address != 0)?;
-        let tail = match first as u32 & ((1 << ARENA_BITS) - 1) {
-            0 => u32::MAX,
-            offset => offset,
-        };
-        // Three levels index all but the arena's own bits: of 48 address bits in 3.10, of 64 later.
-        let leaf_bits = if bits == 10 { 48 } else { 64 } - ARENA_BITS - 2 * bits;
-        let index = |shift: u32, bits: u32| (first >> shift) & ((1 << bits) - 1);
-        let in_leaf = index(ARENA_BITS, leaf_bits) * 8;
-        let in_middle = index(ARENA_BITS + leaf_bits, bits) * 8;
-        let in_root = index(ARENA_BITS + leaf_bits + bits, bits) * 8;
+            .filter(|address| *address != 0)
+            .collect();
+        let first = TreePath::of(*arenas.first()?, bits);
         let mut found = None;
         let mut reader = self.reader.clone();
         for range in self.python.image(target)?.writable() {
             for_each_word(&mut self.reader.clone(), range, |at, middle| {
-                if found.is_none()
-                    && middle != 0
-                    && middle.is_multiple_of(16)
-                    && target.mapping(middle).is_some()
-                    && let Ok(leaf) = reader.u64(middle.wrapping_add(in_middle))
-                    && leaf != 0
-                    && reader.u32(leaf.wrapping_add(in_leaf)) == Ok(tail)
+                if found.is_some() || middle == 0 || !middle.is_multiple_of(16) {
+                    return;
+                }
+                let root = at.wrapping_sub(first.in_root);
+                let marked = |reader: &mut Reader<'_>, path: &TreePath| path.leaf(reader, root).is_some();
+                if marked(&mut reader, &first)
+                    && arenas.iter().all(|arena| marked(&mut reader, &TreePath::of(*arena, bits)))
+                    && first.leaf(&mut reader, root).is_some_and(|leaf| {
+                        // An arena marks one unit, or two when it is not aligned.
+                        let most = 2 * arenas.len();
+                        let leaf_words = 1 << (leaf_bits(bits));
+                        filled(&mut reader, middle, 1 << bits) <= most
+                            && filled(&mut reader, leaf, leaf_words) <= most
+                    })
                 {
-                    found = Some(at.wrapping_sub(in_root));
+                    found = Some(root);
                 }
             });
         }

@@ -156,15 +156,16 @@ impl<'a> Pass<'a> {
                     let mut claims = Vec::new();
                     let kind = self.blocks.spans()[span].kind;
                     for (block, mark) in self.blocks.iter_span(span).zip(marks) {
-                        if !mark.is_none() {
-                            continue;
-                        }
                         let allocation = self.model.unpad(local, block.start, block.usable);
                         let Some(object) = identifier.identify(local, allocation, source(kind, block.bytes))
                         else {
                             continue;
                         };
                         let linked = object.evidence == Evidence::Linked;
+                        // What is known from elsewhere stands, but against the collector's own lists.
+                        if !mark.is_none() && !linked {
+                            continue;
+                        }
                         *mark = Mark::object(object.shape.id, linked, object.tracked);
                         self.claims_of(remote, &object, block.id, &mut claims);
                     }
