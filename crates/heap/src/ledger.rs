@@ -101,56 +101,44 @@ struct Sums {
 
 impl Sums {
     fn add(mut self, other: Sums) -> Sums {
-        for (a, b) in self.kinds.iter_mut().zip(other.kinds) {
-            *a += b;
-        }
-        for (a, b) in self.types.iter_mut().zip(other.types) {
-            *a += b;
-        }
+        self.kinds.iter_mut().zip(other.kinds).for_each(|(a, b)| *a += b);
+        self.types.iter_mut().zip(other.types).for_each(|(a, b)| *a += b);
         self
     }
 }
 
 /// The kinds that allocators' own memory falls into.
-struct StateKinds([KindId; 12]);
+struct StateKinds(Vec<(State, KindId)>);
 
 impl StateKinds {
     fn new(kinds: &mut Kinds) -> StateKinds {
-        let mut kind = |domain, name| kinds.intern(domain, name, "", Sure::Exact);
-        StateKinds([
-            kind(Domain::Pymalloc, "pool header"),
-            kind(Domain::Pymalloc, "free block"),
-            kind(Domain::Pymalloc, "free pool"),
-            kind(Domain::Pymalloc, "never carved"),
-            kind(Domain::Pymalloc, "alignment loss"),
-            kind(Domain::Unknown, "damaged"),
-            kind(Domain::Malloc, "free chunk"),
-            kind(Domain::Malloc, "tcache"),
-            kind(Domain::Malloc, "fastbin"),
-            kind(Domain::Malloc, "top"),
-            kind(Domain::Malloc, "arena header"),
-            kind(Domain::Unknown, "inside the heap, not malloc's"),
-        ])
+        let named = State::UNUSED.map(|state| {
+            let (domain, name) = match state {
+                State::PoolHeader => (Domain::Pymalloc, "pool header"),
+                State::FreeBlock => (Domain::Pymalloc, "free block"),
+                State::FreePool => (Domain::Pymalloc, "free pool"),
+                State::Uncarved => (Domain::Pymalloc, "never carved"),
+                State::AlignmentLoss => (Domain::Pymalloc, "alignment loss"),
+                State::FreeChunk => (Domain::Malloc, "free chunk"),
+                State::Tcache => (Domain::Malloc, "tcache"),
+                State::Fastbin => (Domain::Malloc, "fastbin"),
+                State::Top => (Domain::Malloc, "top"),
+                State::ArenaHeader | State::Fencepost => (Domain::Malloc, "arena header"),
+                State::Bad => (Domain::Unknown, "damaged"),
+                State::Foreign | State::Used(_) => (Domain::Unknown, FOREIGN),
+            };
+            (state, kinds.intern(domain, name, "", Sure::Exact))
+        });
+        StateKinds(named.to_vec())
     }
 
     fn of(&self, state: State) -> KindId {
-        let i = match state {
-            State::PoolHeader => 0,
-            State::FreeBlock => 1,
-            State::FreePool => 2,
-            State::Uncarved => 3,
-            State::AlignmentLoss => 4,
-            State::Bad => 5,
-            State::FreeChunk => 6,
-            State::Tcache => 7,
-            State::Fastbin => 8,
-            State::Top => 9,
-            State::ArenaHeader | State::Fencepost => 10,
-            State::Foreign | State::Used(_) => 11,
-        };
-        self.0[i]
+        self.0.iter().find(|(s, _)| *s == state).map_or(Kinds::UNKNOWN, |(_, kind)| *kind)
     }
 }
+
+/// Of the brk heap, but nothing malloc cut from it.
+const FOREIGN: &str = "inside the heap, not malloc's";
 
 enum What {
     Span(usize),
@@ -225,12 +213,7 @@ fn ledger(target: &Target, runs: &[Run], kinds: &Kinds, sums: &Sums) -> Ledger {
     }
     let mut whole = Charge::default();
     for run in runs {
-        let bytes = run.end - run.start;
-        if run.state.swapped {
-            whole.swapped += bytes;
-        } else if run.state.charged() {
-            whole.resident += bytes;
-        }
+        whole += Charge::of(run.state, run.end - run.start);
     }
     let rows = Domain::ALL
         .into_iter()
@@ -313,7 +296,7 @@ fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
         Backing::Device => (Domain::File, "device".to_owned(), name),
         Backing::Kernel => (Domain::Image, part.to_owned(), name),
         Backing::Stack => (Domain::Stack, "main stack".to_owned(), String::new()),
-        Backing::Brk => (Domain::Unknown, "inside the heap, not malloc's".to_owned(), String::new()),
+        Backing::Brk => (Domain::Unknown, FOREIGN.to_owned(), String::new()),
         Backing::Anonymous => match image {
             Some(image) => {
                 let path = String::from_utf8_lossy(&image.path);
@@ -363,12 +346,7 @@ impl<'r> Charger<'r> {
         }
         let mut sum = Charge::default();
         for run in self.runs.iter().take_while(|r| r.start < range.end) {
-            let bytes = run.end.min(range.end) - run.start.max(range.start);
-            if run.state.swapped {
-                sum.swapped += bytes;
-            } else if run.state.charged() {
-                sum.resident += bytes;
-            }
+            sum += Charge::of(run.state, run.end.min(range.end) - run.start.max(range.start));
         }
         sum
     }

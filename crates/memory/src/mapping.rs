@@ -107,6 +107,16 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// What `bytes` of pages in one state are charged.
+    #[inline]
+    pub fn of(state: PageState, bytes: u64) -> Charge {
+        match state {
+            PageState { swapped: true, .. } => Charge { resident: 0, swapped: bytes },
+            state if state.charged() => Charge { resident: bytes, swapped: 0 },
+            _ => Charge::default(),
+        }
+    }
+
     pub fn total(self) -> u64 {
         self.resident + self.swapped
     }
@@ -128,12 +138,7 @@ impl Residency {
             if run.start >= range.end {
                 break;
             }
-            let bytes = run.end.min(range.end) - run.start.max(range.start);
-            if run.state.swapped {
-                sum.swapped += bytes;
-            } else if run.state.present && !run.state.zero {
-                sum.resident += bytes;
-            }
+            sum += Charge::of(run.state, run.end.min(range.end) - run.start.max(range.start));
         }
         sum
     }

@@ -1,7 +1,9 @@
 //! A memory built by hand, for tests and fuzzing: no process, no file.
 
-use crate::{Fault, Memory, Why};
+use crate::{Capture, Fault, Image, Mapping, Memory, Method, Process, Target, TargetKind, Why};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Regions of bytes at chosen addresses.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +40,26 @@ impl SyntheticMemory {
 
     pub fn write_u32(&mut self, addr: u64, value: u32) {
         self.write(addr, &value.to_le_bytes());
+    }
+
+    /// A target that has these bytes: a process without threads, captured at the epoch.
+    pub fn into_target(self, mappings: Vec<Mapping>, images: Vec<Image>) -> Target {
+        Target {
+            kind: TargetKind::Process,
+            memory: Arc::new(self),
+            mappings,
+            images,
+            threads: Vec::new(),
+            process: Process::default(),
+            capture: Capture {
+                method: Method::File,
+                pause: Duration::ZERO,
+                consistent: true,
+                time: SystemTime::UNIX_EPOCH,
+            },
+            page_size: 4096,
+            notes: Vec::new(),
+        }
     }
 
     fn region(&self, addr: u64) -> Option<(u64, &[u8])> {

@@ -37,6 +37,25 @@ pub enum State {
     Foreign,
 }
 
+impl State {
+    /// Every state but [`Used`](State::Used).
+    pub const UNUSED: [State; 13] = [
+        State::PoolHeader,
+        State::FreeBlock,
+        State::FreePool,
+        State::Uncarved,
+        State::AlignmentLoss,
+        State::Bad,
+        State::FreeChunk,
+        State::Tcache,
+        State::Fastbin,
+        State::Top,
+        State::ArenaHeader,
+        State::Fencepost,
+        State::Foreign,
+    ];
+}
+
 impl Blocks {
     /// Calls `f` for ranges that cover the span of that index exactly once, in address order.
     pub fn for_each_range(&self, span: usize, mut f: impl FnMut(Range<u64>, State)) {

@@ -4,10 +4,8 @@ use super::*;
 use crate::blocks::Blocks;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use wmr_memory::synthetic::SyntheticMemory;
-use wmr_memory::{Capture, Image, Mapping, Method, Perms, Process, Segment, TargetKind};
+use wmr_memory::{Image, Mapping, Perms, Segment};
 
 const LIBC: u64 = 0x7f00_0000_0000;
 const LIBC_BYTES: u64 = 0x3000;
@@ -164,26 +162,12 @@ fn target(memory: SyntheticMemory) -> Target {
         ..Mapping::default()
     };
     let data = Segment { range: LIBC..LIBC + LIBC_BYTES, write: true, exec: false };
-    Target {
-        kind: TargetKind::Core,
-        memory: Arc::new(memory),
-        mappings: vec![
-            mapping(HEAP, HEAP_BYTES, Backing::Brk),
-            mapping(MAPPED, 0x10000, Backing::Anonymous),
-            mapping(LIBC, LIBC_BYTES, Backing::File),
-        ],
-        images: vec![Image::synthetic("/lib/libc.so.6", vec![data], &[])],
-        threads: Vec::new(),
-        process: Process::default(),
-        capture: Capture {
-            method: Method::File,
-            pause: Duration::ZERO,
-            consistent: true,
-            time: SystemTime::UNIX_EPOCH,
-        },
-        page_size: 4096,
-        notes: Vec::new(),
-    }
+    let mappings = vec![
+        mapping(HEAP, HEAP_BYTES, Backing::Brk),
+        mapping(MAPPED, 0x10000, Backing::Anonymous),
+        mapping(LIBC, LIBC_BYTES, Backing::File),
+    ];
+    memory.into_target(mappings, vec![Image::synthetic("/lib/libc.so.6", vec![data], &[])])
 }
 
 /// What must hold of any memory whatever.

@@ -1,8 +1,6 @@
 //! A small interpreter's memory, built by hand: a few types, one arena of objects that own blocks. Tests
 //! and the fuzzer write anything into it and take the census of what comes out.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use wmr_alloc::Blocks;
 use wmr_alloc::pymalloc::{self, Roots};
 use wmr_cpython::model::Model;
@@ -10,9 +8,7 @@ use wmr_cpython::tables::KNOWN;
 use wmr_heap::ledger::tally;
 use wmr_heap::{Census, Ledger, Mark};
 use wmr_memory::synthetic::SyntheticMemory;
-use wmr_memory::{
-    Backing, Capture, Image, Mapping, Method, PageState, Perms, Process, Run, Segment, Target, TargetKind,
-};
+use wmr_memory::{Backing, Image, Mapping, PageState, Perms, Run, Segment};
 
 const STATICS: u64 = 0x60_0000;
 const STATICS_BYTES: usize = 0x8000;
@@ -151,25 +147,9 @@ fn run(model: &Model, statics: Vec<u8>, arena: Vec<u8>, array: u64, mode: u8) ->
         mapping
     };
     let segment = Segment { range: STATICS..STATICS + STATICS_BYTES as u64, write: true, exec: false };
-    let target = Target {
-        kind: TargetKind::Process,
-        memory: Arc::new(memory),
-        mappings: vec![
-            mapping(STATICS, STATICS_BYTES, Backing::File),
-            mapping(ARENA, ARENA_BYTES, Backing::Anonymous),
-        ],
-        images: vec![Image::synthetic("/python", vec![segment], &[])],
-        threads: Vec::new(),
-        process: Process::default(),
-        capture: Capture {
-            method: Method::File,
-            pause: Duration::ZERO,
-            consistent: true,
-            time: SystemTime::UNIX_EPOCH,
-        },
-        page_size: POOL,
-        notes: Vec::new(),
-    };
+    let mappings =
+        vec![mapping(STATICS, STATICS_BYTES, Backing::File), mapping(ARENA, ARENA_BYTES, Backing::Anonymous)];
+    let target = memory.into_target(mappings, vec![Image::synthetic("/python", vec![segment], &[])]);
     let roots = [Roots { arenas: STATICS + array, maxarenas: 16 }];
     let walk = pymalloc::walk(&*target.memory, &target.mappings, &roots);
     let blocks = Blocks::builder().pymalloc(&walk).build().expect("few blocks");
