@@ -166,7 +166,7 @@ layouts! {
         set: SetLayout = "PySetObject" { fill, used, mask, table, smalltable }
         long: LongLayout = "PyLongObject" {; ob_digit, long_value }
         type_object: TypeLayout = "PyTypeObject" {
-            tp_name, tp_basicsize, tp_itemsize, tp_flags, tp_weaklistoffset, tp_members, tp_base, tp_dict,
+            tp_name, tp_basicsize, tp_itemsize, tp_dealloc, tp_flags, tp_weaklistoffset, tp_members, tp_base, tp_dict,
             tp_dictoffset, tp_bases, tp_mro, tp_subclasses;
             tp_doc, tp_methods, tp_getset
         }

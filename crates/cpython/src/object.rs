@@ -123,10 +123,16 @@ impl<'a, 't> Identifier<'a, 't> {
             return None;
         }
         let linked = gc == GcHead::Linked;
-        let need = self.need(reader, addr, &shape)?;
-        // What the collector vouches for may lie in a block that was made for more.
-        let room = if linked { Need { most: u64::MAX, ..need } } else { need };
-        if !fits(room, allocation, source) {
+        let need = if linked {
+            // What the collector vouches for may lie in a block that was made for more, and a C type's
+            // claim of its own size may be wrong.
+            let header = u64::from(shape.presize) + self.model.layout.object.size;
+            let need = if shape.family == Family::Plain { None } else { self.need(reader, addr, &shape) };
+            Need { least: need.map_or(header, |need| need.least), most: u64::MAX, resized: true }
+        } else {
+            self.need(reader, addr, &shape)?
+        };
+        if !fits(need, allocation, source) {
             return None;
         }
         if !linked && !self.plausible(reader, allocation, source, addr, &shape, need.least) {
@@ -193,7 +199,7 @@ impl<'a, 't> Identifier<'a, 't> {
         let exact = |bytes| Some(Need { least: bytes, most: bytes, resized: false });
         match shape.family {
             Family::Int => {
-                let digits = self.digits(reader, addr)?;
+                let digits = digits(self.model, reader, addr)?;
                 // A difference keeps the block of its operands: only the lower bound is known.
                 Some(Need { least: base + 4 * digits, most: u64::MAX, resized: true })
             }
@@ -245,16 +251,6 @@ impl<'a, 't> Identifier<'a, 't> {
         let n = self.model.size_field(reader, addr).ok()?.unsigned_abs();
         n.checked_mul(item.max(1)).filter(|bytes| *bytes < 1 << 46)?;
         Some(n)
-    }
-
-    /// Digits of an int: from `ob_size`, and from 3.12 on from `lv_tag`.
-    fn digits(&mut self, reader: &mut Reader, addr: u64) -> Option<u64> {
-        let long = self.model.layout.long;
-        let n = match long.long_value {
-            Some(at) => reader.u64(addr + at).ok()? >> 3,
-            None => self.model.size_field(reader, addr).ok()?.unsigned_abs(),
-        };
-        (n < 1 << 40).then_some(n)
     }
 
     /// 3.11+: the frame is inside: `gi_iframe` + locals + stack; before, a separate object.
@@ -324,7 +320,7 @@ impl<'a, 't> Identifier<'a, 't> {
         if source == Source::Malloc && self.model.pymalloc && allocation.size < SMALL_REQUEST {
             return false;
         }
-        let (Some(digits), Some(first)) = (self.digits(reader, addr), digits_at(self.model)) else {
+        let (Some(digits), Some(first)) = (digits(self.model, reader, addr), digits_at(self.model)) else {
             return false;
         };
         if digits == 0 {
@@ -369,6 +365,27 @@ struct Need {
     resized: bool,
 }
 
+/// How a claimed size compares with the allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// The allocation is smaller than the claim.
+    TooLittle,
+    /// The allocation was made for more than the claim.
+    TooMuch,
+}
+
+/// Compares `claim` bytes, pre-header included, with an allocation; `slack`: what an allocator of objects
+/// may have added, a sentinel item.
+pub fn room(claim: u64, slack: u64, allocation: Allocation, source: Source) -> Room {
+    let need = Need { least: claim, most: claim.saturating_add(slack), resized: false };
+    match claim > allocation.size {
+        true => Room::TooLittle,
+        false if fits(need, allocation, source) => Room::Enough,
+        false => Room::TooMuch,
+    }
+}
+
 fn fits(need: Need, allocation: Allocation, source: Source) -> bool {
     if need.least > allocation.size {
         return false;
@@ -389,6 +406,15 @@ fn fits(need: Need, allocation: Allocation, source: Source) -> bool {
         // Rounded to 16 with an 8-byte header, perhaps 16 more that were too few to split off.
         _ => allocation.size <= (need.most + 8).next_multiple_of(16) + 24,
     }
+}
+
+/// Digits of an int: from `ob_size`, and from 3.12 on from `lv_tag`. `None`: no int has so many.
+pub fn digits(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64> {
+    let n = match model.layout.long.long_value {
+        Some(at) => reader.u64(addr + at).ok()? >> 3,
+        None => model.size_field(reader, addr).ok()?.unsigned_abs(),
+    };
+    (n < 1 << 40).then_some(n)
 }
 
 /// Where an int's digits begin.

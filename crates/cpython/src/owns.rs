@@ -38,10 +38,12 @@ pub enum Part {
     TypeData,
     ModuleState,
     IteratorIndices,
+    /// Pointed at from a field of a C type that no table names.
+    Held,
 }
 
 impl Part {
-    pub const ALL: [Part; 23] = [
+    pub const ALL: [Part; 24] = [
         Part::DictKeys,
         Part::SharedKeys,
         Part::DictValues,
@@ -65,6 +67,7 @@ impl Part {
         Part::TypeData,
         Part::ModuleState,
         Part::IteratorIndices,
+        Part::Held,
     ];
 
     /// The kind's name in the census.
@@ -93,6 +96,7 @@ impl Part {
             Part::TypeData => "type data",
             Part::ModuleState => "module state",
             Part::IteratorIndices => "iterator indices",
+            Part::Held => "held data",
         }
     }
 }
@@ -106,6 +110,9 @@ pub struct Owned {
     /// Bytes from `addr` that are in use.
     pub bytes: u64,
 }
+
+/// Takes a part, its address and its live bytes.
+type Give<'g> = &'g mut dyn FnMut(Part, u64, u64);
 
 /// Most blocks of a chain (deque blocks, OrderedDict nodes) that are followed.
 const MAX_CHAIN: u64 = 1 << 28;
@@ -124,12 +131,7 @@ pub fn owned(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn Fn
     }
 }
 
-fn parts(
-    model: &Model,
-    reader: &mut Reader,
-    object: &Object,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn parts(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
     let l = &model.layout;
     let addr = object.addr;
     let mut word = |at: u64| reader.u64(addr.wrapping_add(at)).ok();
@@ -245,12 +247,7 @@ fn parts(
     Some(())
 }
 
-fn dict_parts(
-    model: &Model,
-    reader: &mut Reader,
-    addr: u64,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn dict_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = &model.layout.dict;
     if model.is_two() {
         let (table, slots) = table_of_two(model, reader, addr)?;
@@ -269,12 +266,7 @@ fn dict_parts(
     Some(())
 }
 
-fn str_parts(
-    model: &Model,
-    reader: &mut Reader,
-    addr: u64,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn str_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = &model.layout;
     let s = str_shape(model, reader, addr)?;
     let (ascii, compact) = (l.ascii?, l.compact?);
@@ -304,12 +296,7 @@ fn str_parts(
     Some(())
 }
 
-fn deque_parts(
-    model: &Model,
-    reader: &mut Reader,
-    addr: u64,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn deque_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let (deque, block) = (model.layout.deque?, model.layout.deque_block?);
     if let (Some(count), Some(at)) = (deque.numfreeblocks, deque.freeblocks) {
         let count = reader.u64(addr + count).ok()?.min(16);
@@ -331,12 +318,7 @@ fn deque_parts(
     Some(())
 }
 
-fn code_parts(
-    model: &Model,
-    reader: &mut Reader,
-    addr: u64,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let c = model.layout.code?;
     let fields = [
         c.co_extra,
@@ -366,12 +348,7 @@ fn code_parts(
 
 /// What a type object owns: the keys its instances share, and the text and tables that were copied for
 /// it. Static types too: a structseq's member table is allocated.
-pub fn type_parts(
-    model: &Model,
-    reader: &mut Reader,
-    addr: u64,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+pub fn type_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = &model.layout;
     let t = l.type_object;
     let heap = reader.u64(addr.wrapping_add(t.tp_flags)).ok()? & flags::HEAPTYPE != 0;
@@ -393,12 +370,7 @@ pub fn type_parts(
 
 /// 3.11 and 3.12: the values of an instance are in a block of their own, with a prefix of sizes before
 /// the first pointer.
-fn managed_values(
-    model: &Model,
-    reader: &mut Reader,
-    object: &Object,
-    give: &mut dyn FnMut(Part, u64, u64),
-) -> Option<()> {
+fn managed_values(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
     let head = object.addr.checked_sub(model.gc_head + crate::model::PREHEADER)?;
     let values = match model.managed {
         Managed::TwoWords => reader.u64(head).ok()?,

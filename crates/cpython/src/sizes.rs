@@ -8,7 +8,7 @@
 use crate::dicts::{keys_table, table_of_two};
 use crate::family::Family;
 use crate::model::{Model, flags};
-use crate::object::{Object, digits_at, generator_frame_bytes};
+use crate::object::{Object, digits, digits_at, generator_frame_bytes};
 use crate::strings::str_shape;
 use wmr_memory::Reader;
 
@@ -218,10 +218,7 @@ pub fn deque_length(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64
 
 /// `int.__sizeof__` says the same for subclasses, whatever they add.
 fn int_size(model: &Model, reader: &mut Reader, addr: u64) -> Option<u64> {
-    let digits = match model.layout.long.long_value {
-        Some(at) => reader.u64(addr + at).ok()? >> 3,
-        None => model.size_field(reader, addr).ok()?.unsigned_abs(),
-    };
+    let digits = digits(model, reader, addr)?;
     // 3.11 counts one digit for zero, which it always allocates; before, none.
     let least = u64::from(model.hex >> 16 >= 0x030b);
     digits_at(model)?.checked_add(digits.max(least).checked_mul(4)?)

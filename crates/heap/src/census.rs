@@ -29,6 +29,8 @@ pub struct Census {
     marks: Vec<Mark>,
     /// The claims that stand: who owns which block, in address order.
     claims: Vec<Claim>,
+    /// By type: the C type, itself or a base, that laid out what is hidden in its instances.
+    laid_out: Vec<usize>,
     /// Blocks that hang on an object in a field that is not known.
     holders: Vec<Claim>,
 }
@@ -66,15 +68,23 @@ impl Census {
             marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
         }
         let list = types.all();
-        let holders = pass.held(&list, &mut marks, &mut kinds);
-        Census { types: list, kinds, marks, claims, holders }
+        let laid_out = laid_out_by(model, &list, &mut target.reader());
+        let holders = pass.held(&list, &laid_out, &mut marks, &mut kinds);
+        Census { types: list, kinds, marks, claims, laid_out, holders }
     }
 
     /// The census of a process without Python: all but the `known` blocks are unknown.
     pub fn without_python(blocks: &Blocks, known: &[Known]) -> Census {
         let mut kinds = Kinds::default();
         let marks = known_marks(blocks, known, &mut kinds);
-        Census { types: Vec::new(), kinds, marks, claims: Vec::new(), holders: Vec::new() }
+        Census {
+            types: Vec::new(),
+            kinds,
+            marks,
+            claims: Vec::new(),
+            laid_out: Vec::new(),
+            holders: Vec::new(),
+        }
     }
 
     /// Takes the collector's permanent generation out of what is tracked, as `gc.get_objects()` does.
@@ -93,6 +103,11 @@ impl Census {
 
     pub fn marks(&self) -> &[Mark] {
         &self.marks
+    }
+
+    /// Was the type of that index laid out in C, not by a `class` statement?
+    pub fn is_c_type(&self, index: usize) -> bool {
+        self.laid_out.get(index) == Some(&index)
     }
 
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
@@ -121,7 +136,7 @@ struct Pass<'a> {
 }
 
 /// How the allocator of a span rounds.
-fn source(kind: SpanKind, block_bytes: u64) -> Source {
+pub(crate) fn source(kind: SpanKind, block_bytes: u64) -> Source {
     match kind {
         SpanKind::Pymalloc { .. } => Source::Pymalloc { block: block_bytes },
         SpanKind::Slots { .. } => Source::Slot,
@@ -215,9 +230,9 @@ impl<'a> Pass<'a> {
     }
 
     /// Blocks that nobody claims, at whose start a word of an object of a C type points.
-    fn held(&self, types: &[Type], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
+    fn held(&self, types: &[Type], laid_out: &[usize], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
         let mut held: FxHashMap<u32, KindId> = FxHashMap::default();
-        let ends = hidden_fields(self.model, types, &mut self.target.reader());
+        let ends = hidden_fields(types, laid_out);
         let mut found: Vec<Claim> = self
             .by_span(marks)
             .into_par_iter()
@@ -233,8 +248,8 @@ impl<'a> Pass<'a> {
                         let object = data + u64::from(shape.presize);
                         for at in (self.model.layout.object.size..u64::from(*end)).step_by(8) {
                             let Ok(word) = reader.u64(object + at) else { break };
-                            if let Some(held) = self.whole_block(cursor, word, 0, Part::TypeData) {
-                                found.push(Claim { block: held, part: Part::TypeData, owner: block.id });
+                            if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
+                                found.push(Claim { block: held, part: Part::Held, owner: block.id });
                             }
                         }
                     }
@@ -258,11 +273,11 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Per type: how far into an instance there may be pointers that no table names; 0 for none. That is
-/// the part of an instance that a C type laid out. What a Python class adds are references.
-fn hidden_fields(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<u32> {
-    let dealloc = model.layout.table.offset("PyTypeObject", "tp_dealloc").unwrap_or(48);
-    let deallocs: Vec<u64> = types.iter().map(|t| reader.u64(t.addr + dealloc).unwrap_or(0)).collect();
+/// Per type: itself when it was laid out in C, else the nearest base that was.
+fn laid_out_by(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<usize> {
+    let dealloc = model.layout.type_object.tp_dealloc;
+    let deallocs: Vec<u64> =
+        types.iter().map(|t| reader.u64(t.addr.wrapping_add(dealloc)).unwrap_or(0)).collect();
     // `subtype_dealloc`, what all Python classes have, by far the most frequent among heap types.
     let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
     for (ty, dealloc) in types.iter().zip(&deallocs) {
@@ -272,29 +287,37 @@ fn hidden_fields(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<u32>
     }
     let python_class = counts.into_iter().max_by_key(|(dealloc, n)| (*n, *dealloc)).map_or(0, |c| c.0);
     (0..types.len())
-        .map(|i| {
-            let mut at = i;
+        .map(|first| {
+            let mut at = first;
+            // Bounded: damage may have made the bases a circle.
             for _ in 0..types.len() {
-                let ty = &types[at];
-                // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
-                if ty.name == "numpy.generic" {
-                    return 0;
-                }
-                match ty.base {
+                match types[at].base {
                     Some(base) if deallocs[at] == python_class => at = base as usize,
                     _ => break,
                 }
             }
-            let ty = &types[at];
+            at
+        })
+        .collect()
+}
+
+/// Per type: how far into an instance there may be pointers that no table names; 0 for none. That is
+/// the part that a C type laid out: what a Python class adds are references.
+fn hidden_fields(types: &[Type], laid_out: &[usize]) -> Vec<u32> {
+    laid_out
+        .iter()
+        .map(|at| {
+            let ty = &types[*at];
+            // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
+            let scalar = bases(types, *at).any(|t| t.name == "numpy.generic");
             let known = ty.shape.family != Family::Plain;
-            let scalar = bases(types, at).any(|t| t.name == "numpy.generic");
             if known || scalar { 0 } else { ty.shape.basicsize.min(MAX_HELD_SCAN) }
         })
         .collect()
 }
 
 /// A type and its bases.
-fn bases(types: &[Type], first: usize) -> impl Iterator<Item = &Type> {
+pub(crate) fn bases(types: &[Type], first: usize) -> impl Iterator<Item = &Type> {
     let mut next = Some(first);
     std::iter::from_fn(move || {
         let ty = types.get(next?)?;

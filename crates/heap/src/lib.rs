@@ -6,6 +6,7 @@ mod inspect;
 pub mod kinds;
 pub mod ledger;
 mod marks;
+mod misstated;
 mod rows;
 
 pub use census::{Census, Known};
@@ -13,4 +14,5 @@ pub use inspect::{Inspection, inspect, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};
 pub use ledger::{Amount, KnownRange, Ledger, Tally};
 pub use marks::Mark;
+pub use misstated::Misstated;
 pub use rows::{KindRow, ModuleRow, SizeRow, TypeRow};

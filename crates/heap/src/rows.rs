@@ -1,14 +1,17 @@
 //! The tables people ask for, out of an [`Inspection`].
 
+use crate::census::source;
 use crate::claims::NOBODY;
 use crate::inspect::Inspection;
 use crate::kinds::{Domain, Kind, KindId, Sure};
 use crate::ledger::Amount;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
-use wmr_cpython::object::{Evidence, Object};
+use wmr_alloc::Block;
+use wmr_cpython::model::{Allocation, Model};
+use wmr_cpython::object::{Evidence, Object, Source};
 use wmr_cpython::sizes::sizeof;
-use wmr_memory::Target;
+use wmr_memory::{Reader, Target};
 
 /// Blocks of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,16 +157,32 @@ impl Inspection {
 
     /// The object in a block, as the census settled it.
     pub fn object(&self, target: &Target, block: u32) -> Option<Object> {
-        let (model, mark) = (self.model.as_ref()?, self.census.mark(block));
+        let found = self.object_in(self.model.as_ref()?, &mut target.reader(), self.blocks.block(block));
+        found.map(|(object, _)| object)
+    }
+
+    /// The object in a block, and what was allocated for it.
+    pub(crate) fn object_in(
+        &self,
+        model: &Model,
+        reader: &mut Reader,
+        block: Block,
+    ) -> Option<(Object, Allocation)> {
+        let mark = self.census.mark(block.id);
         let shape = self.census.types.get(mark.as_object()? as usize)?.shape;
-        let start = self.blocks.block(block);
-        let allocation = model.unpad(&mut target.reader(), start.start, start.usable);
-        Some(Object {
+        let allocation = model.unpad(reader, block.start, block.usable);
+        let object = Object {
             addr: allocation.data + u64::from(shape.presize),
             shape,
             evidence: if mark.is_linked() { Evidence::Linked } else { Evidence::Plausible },
             tracked: mark.is_tracked(),
-        })
+        };
+        Some((object, allocation))
+    }
+
+    /// How the allocator of a span rounds.
+    pub(crate) fn source(&self, span: usize, block: Block) -> Source {
+        source(self.blocks.spans()[span].kind, block.bytes)
     }
 
     fn count_objects(&self, target: &Target) -> Vec<Count> {
@@ -175,25 +194,18 @@ impl Inspection {
             .fold(none, |mut counts, span| {
                 let mut reader = target.reader();
                 for block in self.blocks.iter_span(span) {
-                    let mark = self.census.mark(block.id);
-                    let Some(id) = mark.as_object() else { continue };
-                    let shape = types[id as usize].shape;
-                    let data = model.unpad(&mut reader, block.start, block.usable).data;
-                    let object = Object {
-                        addr: data + u64::from(shape.presize),
-                        shape,
-                        evidence: Evidence::Plausible,
-                        tracked: mark.is_tracked(),
-                    };
-                    let count = &mut counts[id as usize];
-                    count.sizeof += sizeof(model, &mut reader, &object).unwrap_or(0);
-                    count.tracked += u64::from(mark.is_tracked());
+                    let Some((object, _)) = self.object_in(model, &mut reader, block) else { continue };
+                    let count = &mut counts[object.shape.id as usize];
+                    // A C type without `ob_size` may claim any number.
+                    let size = sizeof(model, &mut reader, &object).unwrap_or(0);
+                    count.sizeof = count.sizeof.saturating_add(size);
+                    count.tracked += u64::from(object.tracked);
                 }
                 counts
             })
             .reduce(none, |mut a, b| {
                 for (a, b) in a.iter_mut().zip(b) {
-                    a.sizeof += b.sizeof;
+                    a.sizeof = a.sizeof.saturating_add(b.sizeof);
                     a.tracked += b.tracked;
                 }
                 a

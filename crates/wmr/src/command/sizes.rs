@@ -3,34 +3,29 @@
 use super::{answer, title};
 use crate::Answer;
 use crate::cli::Options;
+use crate::document::hex;
 use crate::failure::Failure;
 use crate::numbers::{counted, grouped};
 use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
-use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_cpython::dicts;
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Model, PREHEADER};
-use wmr_cpython::strings::read_text;
 use wmr_cpython::types::Type;
-use wmr_heap::Domain;
-use wmr_memory::Reader;
+use wmr_heap::Misstated;
 
 /// Largest dict in the table, entries.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// Entries of a type's namespace that are looked through.
-const MAX_NAMESPACE: u64 = 1 << 16;
 
 #[derive(Serialize)]
 struct Body {
     types: Vec<Row>,
     dict: Vec<DictRow>,
-    /// Types whose `getsizeof` cannot be right: objects hold memory it does not count.
-    understated: Vec<Understated>,
+    /// Extension types whose `getsizeof` cannot be right against the blocks their objects sit in.
+    misstated: Vec<Doubt>,
 }
 
 #[derive(Serialize)]
@@ -64,14 +59,36 @@ struct DictRow {
 }
 
 #[derive(Serialize)]
-struct Understated {
+struct Doubt {
     #[serde(rename = "type")]
     name: String,
+    type_addr: String,
     count: u64,
     /// What `getsizeof` says of all of them.
     sizeof: u64,
-    /// Blocks they hold besides.
+    /// Blocks they sit in.
+    bytes: u64,
+    /// Blocks they alone point at.
     held: u64,
+    /// Objects that claim more than their block has.
+    too_much: u64,
+    /// Objects in a block made for more than they claim.
+    too_little: u64,
+}
+
+impl From<Misstated> for Doubt {
+    fn from(m: Misstated) -> Doubt {
+        Doubt {
+            name: m.name,
+            type_addr: hex(m.addr),
+            count: m.count,
+            sizeof: m.sizeof,
+            bytes: m.bytes,
+            held: m.held,
+            too_much: m.too_much,
+            too_little: m.too_little,
+        }
+    }
 }
 
 pub fn run(word: &OsStr, options: &Options) -> Result<Answer, Failure> {
@@ -80,9 +97,9 @@ pub fn run(word: &OsStr, options: &Options) -> Result<Answer, Failure> {
         Some(model) => Body {
             types: types(&subject, model),
             dict: dict(model),
-            understated: understated(&subject, model),
+            misstated: subject.inspection.misstated(&subject.target).into_iter().map(Doubt::from).collect(),
         },
-        None => Body { types: Vec::new(), dict: Vec::new(), understated: Vec::new() },
+        None => Body { types: Vec::new(), dict: Vec::new(), misstated: Vec::new() },
     };
     Ok(answer("wmr/sizes/1", &subject, options, body, page))
 }
@@ -237,62 +254,6 @@ fn dict(model: &Model) -> Vec<DictRow> {
     }
 }
 
-/// Extension types that inherit `object.__sizeof__` and whose objects hold blocks of their own.
-fn understated(subject: &Subject, model: &Model) -> Vec<Understated> {
-    let inspection = &subject.inspection;
-    let (census, blocks) = (&inspection.census, &inspection.blocks);
-    let mut held: FxHashMap<u32, u64> = FxHashMap::default();
-    for (block, owner) in census.owned() {
-        let native =
-            census.mark(block).as_kind().is_some_and(|kind| census.kinds.get(kind).domain == Domain::Native);
-        if native
-            && owner < blocks.len()
-            && let Some(ty) = census.mark(owner).as_object()
-        {
-            *held.entry(ty).or_default() += blocks.bytes(block);
-        }
-    }
-    let mut reader = subject.target.reader();
-    let rows = inspection.by_type(&subject.target);
-    let mut out: Vec<Understated> = held
-        .into_iter()
-        .filter(|(ty, _)| !has_sizeof(model, &mut reader, &census.types, *ty))
-        .filter_map(|(ty, held)| {
-            let row = rows.iter().find(|row| row.addr == census.types[ty as usize].addr)?;
-            // The interpreter's own point at what is not theirs to count: a capsule's content.
-            if matches!(row.module.as_str(), "builtins" | "__builtin__") {
-                return None;
-            }
-            Some(Understated { name: row.name.clone(), count: row.count, sizeof: row.sizeof, held })
-        })
-        .collect();
-    out.sort_by(|a, b| b.held.cmp(&a.held).then_with(|| a.name.cmp(&b.name)));
-    out
-}
-
-/// Does a type or one of its bases, `object` aside, define `__sizeof__`?
-fn has_sizeof(model: &Model, reader: &mut Reader, types: &[Type], ty: u32) -> bool {
-    let mut next = Some(ty);
-    for _ in 0..types.len() {
-        let Some(ty) = next.and_then(|i| types.get(i as usize)) else { break };
-        if ty.base.is_none() && ty.name == "object" {
-            break;
-        }
-        let dict = reader.u64(ty.addr.wrapping_add(model.layout.type_object.tp_dict)).unwrap_or(0);
-        let mut found = false;
-        let read = dicts::for_each_entry(model, reader, dict, MAX_NAMESPACE, &mut |reader, key, _| {
-            found = read_text(model, reader, key, 11).as_deref() == Some("__sizeof__");
-            !found
-        });
-        // What cannot be read is not accused.
-        if found || read.is_none() {
-            return true;
-        }
-        next = ty.base;
-    }
-    false
-}
-
 fn page(screen: &Screen, body: &Body) -> String {
     if body.types.is_empty() {
         return String::new();
@@ -344,21 +305,29 @@ fn page(screen: &Screen, body: &Body) -> String {
         table.row(cells);
     }
     out.push_str(&table.render());
-    if !body.understated.is_empty() {
+    if !body.misstated.is_empty() {
         out.push('\n');
         out.push_str(&title(screen, "GETSIZEOF CANNOT BE RIGHT"));
         let mut table = Table::new(screen)
             .column("type", Align::Text)
             .column("count", Align::Right)
             .column("getsizeof", Align::Right)
-            .column("holds besides", Align::Right);
-        for row in &body.understated {
-            table.row([shown(&row.name), grouped(row.count), grouped(row.sizeof), grouped(row.held)]);
+            .column("sits in", Align::Right)
+            .column("points at", Align::Right)
+            .column("claims", Align::Left);
+        for row in &body.misstated {
+            let claims = if row.too_much > 0 { "too much" } else { "too little" };
+            table.row([
+                shown(&row.name),
+                grouped(row.count),
+                grouped(row.sizeof),
+                grouped(row.bytes),
+                grouped(row.held),
+                claims.to_owned(),
+            ]);
         }
         out.push_str(&table.render());
-        out.push_str(
-            "  these types define no __sizeof__, and their objects point to memory that nothing else holds\n",
-        );
+        out.push_str("  these types define no __sizeof__; the blocks say what their objects really take\n");
     }
     out
 }
