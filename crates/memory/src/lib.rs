@@ -20,4 +20,4 @@ pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
 pub use reader::Reader;
-pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread};
+pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread, Window};

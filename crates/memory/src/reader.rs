@@ -1,19 +1,20 @@
-use crate::{Fault, Memory};
+use crate::{Fault, Memory, Window};
 
-/// Pages kept for random reads from a source that holds no extents.
-const CACHE_PAGES: usize = 512;
-const CACHE_PAGE: usize = 4096;
+/// Windows of a streamed source that a cursor remembers; direct-mapped, a power of two.
+const SLOTS: usize = 64;
+/// Neighbouring windows get neighbouring slots: the least a source lends out.
+const SLOT_SHIFT: u32 = 14;
 
 /// A cursor over a [`Memory`]: remembers the extent it read last, so that neighbouring reads cost a
-/// bounds check, and keeps a small page cache for sources that are streamed.
+/// bounds check, and keeps the windows it was lent last by sources that are streamed.
 ///
 /// Little-endian, 64-bit targets.
 pub struct Reader<'m> {
     memory: &'m dyn Memory,
     start: u64,
     bytes: &'m [u8],
-    /// Direct-mapped; allocated on the first read that needs it.
-    cache: Vec<(u64, Box<[u8]>)>,
+    /// Allocated on the first read that needs it.
+    windows: Vec<Option<Window>>,
 }
 
 impl Clone for Reader<'_> {
@@ -24,7 +25,7 @@ impl Clone for Reader<'_> {
 
 impl<'m> Reader<'m> {
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Reader { memory, start: 0, bytes: &[], cache: Vec::new() }
+        Reader { memory, start: 0, bytes: &[], windows: Vec::new() }
     }
 
     pub fn memory(&self) -> &'m dyn Memory {
@@ -57,26 +58,23 @@ impl<'m> Reader<'m> {
 
     #[cold]
     fn read_slow(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        // Straddles extents, or is streamed. Short reads within one page go through the cache.
-        let page = addr & !(CACHE_PAGE as u64 - 1);
-        let at = (addr - page) as usize;
-        if buf.len() > CACHE_PAGE - at || self.memory.extent(addr).is_some() {
-            return self.memory.read(addr, buf);
+        // Straddles extents, or is streamed.
+        if self.windows.is_empty() {
+            self.windows.resize(SLOTS, None);
         }
-        if self.cache.is_empty() {
-            self.cache.resize(CACHE_PAGES, (u64::MAX, Box::default()));
+        let slot = &mut self.windows[(addr >> SLOT_SHIFT) as usize % SLOTS];
+        if let Some(bytes) = slot.as_ref().and_then(|window| window.get(addr, buf.len())) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
         }
-        let slot = &mut self.cache[(page / CACHE_PAGE as u64) as usize % CACHE_PAGES];
-        if slot.0 != page {
-            let mut fresh = vec![0; CACHE_PAGE].into_boxed_slice();
-            if self.memory.read(page, &mut fresh).is_err() {
-                // The page is there only in part: ask for just these bytes.
-                return self.memory.read(addr, buf);
+        if let Some(window) = self.memory.window(addr) {
+            let bytes = window.get(addr, buf.len()).map(|bytes| buf.copy_from_slice(bytes));
+            *slot = Some(window);
+            if bytes.is_some() {
+                return Ok(());
             }
-            *slot = (page, fresh);
         }
-        buf.copy_from_slice(&slot.1[at..at + buf.len()]);
-        Ok(())
+        self.memory.read(addr, buf)
     }
 
     /// A window of `len` bytes for a linear pass: borrowed where the source holds it, else read into

@@ -13,6 +13,29 @@ pub trait Memory: Send + Sync {
 
     /// Fills `buf` from `addr`, all of it or a fault that names the first address that failed.
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// A streamed source's unit of reading around `addr`, lent out so that many small reads cost one.
+    /// `None` where bytes are held as an [`extent`](Self::extent), and where not all of the unit can be
+    /// read: [`read`](Self::read) tells why.
+    fn window(&self, _addr: u64) -> Option<Window> {
+        None
+    }
+}
+
+/// Bytes of a streamed source, shared between those who read them.
+#[derive(Clone)]
+pub struct Window {
+    pub start: u64,
+    pub bytes: Arc<[u8]>,
+}
+
+impl Window {
+    /// `len` bytes from `addr` on, where the window has them all.
+    #[inline]
+    pub fn get(&self, addr: u64, len: usize) -> Option<&[u8]> {
+        let at = usize::try_from(addr.checked_sub(self.start)?).ok()?;
+        self.bytes.get(at..at.checked_add(len)?)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +48,8 @@ pub enum TargetKind {
 /// How the bytes were got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
+    /// All threads stopped for as long as a copy-on-write clone takes, resumed; the clone is read.
+    Clone,
     /// All threads stopped, private memory copied, resumed.
     Stop,
     /// Copied while it ran: not consistent.

@@ -86,7 +86,7 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
     };
     let capture = &subject.target.capture;
     let how = match capture.method {
-        Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
+        Method::Clone | Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
         Method::None => "not paused".to_owned(),
         Method::File => "core".to_owned(),
     };

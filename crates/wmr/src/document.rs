@@ -110,6 +110,7 @@ impl<T: Serialize> Document<T> {
             }),
             capture: Some(CaptureFacts {
                 method: match target.capture.method {
+                    Method::Clone => "clone",
                     Method::Stop => "stop",
                     Method::None => "none",
                     Method::File => "file",
