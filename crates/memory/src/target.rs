@@ -1,3 +1,4 @@
+use crate::live::Lost;
 use crate::{Fault, Image, Mapping, Reader};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,13 @@ pub trait Memory: Send + Sync {
     /// read: [`read`](Self::read) tells why.
     fn window(&self, _addr: u64) -> Option<Window> {
         None
+    }
+
+    /// Nothing more will be read: lets go of what the source holds outside of this program. How long a
+    /// clone lived, where there was one; an error when it ended too early, so that what was read since
+    /// is not to be relied on.
+    fn finish(&self) -> Result<Option<Duration>, Lost> {
+        Ok(None)
     }
 }
 

@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
+use wmr_memory::live::Capturing;
 
 const AFTER: &str = "\
 TARGET is a pid or a core file. A file whose name is all digits is written ./123.
@@ -35,9 +37,30 @@ pub struct Options {
     /// One JSON document instead of text, numbers exact
     #[arg(long, global = true)]
     pub json: bool,
-    /// Copy the process while it runs on; what is shown may contradict itself
-    #[arg(long, global = true)]
+    /// How to look at a process: clone (a moment's pause), stop (copied in a longer one), or none (copied
+    /// while it runs on; what is shown may contradict itself)
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOW",
+        default_value = "clone",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub capture: Capture,
+    /// The same as --capture none
+    #[arg(long, global = true, hide = true, conflicts_with = "capture")]
     pub no_pause: bool,
+    /// Longest pause of the process that is accepted, milliseconds; it is told before it would begin
+    #[arg(
+        long,
+        global = true,
+        value_name = "MS",
+        default_value = "100",
+        hide_default_value = true,
+        value_parser = parse_millis
+    )]
+    pub max_pause: Duration,
     /// Where copies of the files are that a core's process had mapped
     #[arg(long, global = true, value_name = "DIR")]
     pub sysroot: Option<PathBuf>,
@@ -57,6 +80,24 @@ pub struct Options {
     /// Tell on stderr what is being done; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Capture {
+    Clone,
+    Stop,
+    None,
+}
+
+impl Options {
+    pub fn capturing(&self) -> Capturing {
+        match self.capture {
+            _ if self.no_pause => Capturing::None,
+            Capture::Clone => Capturing::Clone,
+            Capture::Stop => Capturing::Stop,
+            Capture::None => Capturing::None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,6 +173,13 @@ pub enum By {
     Module,
     /// Sizes of blocks
     Size,
+}
+
+/// `100`, `2.5`.
+fn parse_millis(text: &str) -> Result<Duration, String> {
+    let millis = text.trim_end_matches("ms").parse::<f64>();
+    let time = millis.ok().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok());
+    time.ok_or_else(|| "milliseconds were expected, e.g. 250".to_owned())
 }
 
 /// `512M`, `8G`, `1.5GiB`, `1000000`.

@@ -12,7 +12,7 @@ pub mod summary;
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::{Document, local_time, notes};
-use crate::failure::code;
+use crate::failure::{self, code};
 use crate::numbers::scaled;
 use crate::open::Subject;
 use crate::screen::{Look, Screen};
@@ -45,6 +45,10 @@ fn answer<T: Serialize>(
 
 /// Exit code and last word: whether there was a Python in it.
 fn finished(subject: &Subject, text: String) -> Answer {
+    if let Err(lost) = subject.target.memory.finish() {
+        let failure = failure::of_lost(lost);
+        return Answer { text: String::new(), code: failure.code, complaint: Some(failure.to_string()) };
+    }
     let Err(error) = &subject.inspection.python else {
         return Answer { text, code: 0, complaint: None };
     };
@@ -86,7 +90,8 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
     };
     let capture = &subject.target.capture;
     let how = match capture.method {
-        Method::Clone | Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
+        Method::Clone => format!("paused {:.1} ms, clone", capture.pause.as_secs_f64() * 1e3),
+        Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
         Method::None => "not paused".to_owned(),
         Method::File => "core".to_owned(),
     };

@@ -6,7 +6,7 @@
 use crate::open::Subject;
 use crate::text::utf8;
 use serde::Serialize;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use wmr_memory::{Method, Process, TargetKind};
 
 #[derive(Serialize)]
@@ -78,8 +78,16 @@ impl Sizes {
 pub struct CaptureFacts {
     method: &'static str,
     pause_ms: f64,
+    /// How long the clone lived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child_ms: Option<f64>,
     consistent: bool,
     time: String,
+}
+
+/// To the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl<T: Serialize> Document<T> {
@@ -115,7 +123,9 @@ impl<T: Serialize> Document<T> {
                     Method::None => "none",
                     Method::File => "file",
                 },
-                pause_ms: (target.capture.pause.as_secs_f64() * 1e6).round() / 1e3,
+                pause_ms: millis(target.capture.pause),
+                // All is read by now.
+                child_ms: target.memory.finish().ok().flatten().map(millis),
                 consistent: target.capture.consistent,
                 time: rfc3339(target.capture.time),
             }),
@@ -129,6 +139,7 @@ impl<T: Serialize> Document<T> {
         let now = CaptureFacts {
             method: "none",
             pause_ms: 0.0,
+            child_ms: None,
             consistent: false,
             time: rfc3339(SystemTime::now()),
         };

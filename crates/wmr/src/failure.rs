@@ -1,8 +1,11 @@
 //! Errors that teach: what was tried, what the system said, what would work.
 
+use crate::numbers::scaled;
 use crate::text;
 use std::fmt;
-use wmr_memory::live::{AttachError, Denied};
+use std::time::Duration;
+use wmr_memory::Method;
+use wmr_memory::live::{AttachError, Burden, Denied, Lost};
 
 /// Exit codes, part of the program's contract.
 pub mod code {
@@ -65,7 +68,7 @@ pub fn of_attach(error: AttachError) -> Failure {
         AttachError::Vanished { .. } => Failure::new(code::VANISHED, message),
         AttachError::Traced { tracer, .. } => Failure::new(code::FAILED, message)
             .advise("a process can have one tracer: end that one, or look without stopping the process:")
-            .advise(again("", " --no-pause"))
+            .advise(again("", " --capture none"))
             .advise(format!("tracer: process {tracer}")),
         AttachError::NotStopped(laggard) => {
             let why = match laggard.state {
@@ -76,7 +79,7 @@ pub fn of_attach(error: AttachError) -> Failure {
             Failure::new(code::FAILED, message)
                 .advise(format!("{why}; all other threads were let go on at once"))
                 .advise("try again, or look without stopping the process:")
-                .advise(again("", " --no-pause"))
+                .advise(again("", " --capture none"))
         }
         AttachError::TooLarge { needed, .. } => {
             let gib = needed.div_ceil(1 << 30) + 1;
@@ -88,11 +91,57 @@ pub fn of_attach(error: AttachError) -> Failure {
                 ))
                 .advise("or write a core file and look at that, which copies nothing: gcore PID")
         }
+        AttachError::NotCloned { predicted, .. } => Failure::new(code::FAILED, message)
+            .advise(format!("if that is acceptable: {}", accepting(predicted)))
+            .advise("or look without stopping it: --capture none"),
+        AttachError::TooLong { method, predicted, burden, .. } => {
+            let failure = Failure::new(code::FAILED, message)
+                .advise(format!("told from {}", told_from(&burden)))
+                .advise(format!("if that is acceptable: {}", accepting(predicted)));
+            match method {
+                Method::Stop => failure.advise("a clone stops it for a shorter time: --capture clone"),
+                _ => failure.advise("or look without stopping it: --capture none"),
+            }
+        }
         AttachError::ThirtyTwoBit { .. } => {
             Failure::new(code::FAILED, message).advise("64-bit processes are supported")
         }
         AttachError::Growing { .. } => Failure::new(code::FAILED, message).advise("try again in a moment"),
         AttachError::PageSize { .. } | AttachError::System { .. } => Failure::new(code::FAILED, message),
+    }
+}
+
+/// The command that accepts such a pause, with some room.
+fn accepting(predicted: Duration) -> String {
+    let millis = predicted.as_millis() as u64;
+    again("", &format!(" --max-pause {}", (millis + millis / 4 + 10).next_multiple_of(10)))
+}
+
+fn told_from(burden: &Burden) -> String {
+    let parts = [
+        (burden.small, "in small pages"),
+        (burden.huge, "in huge pages"),
+        (burden.pinned, "pinned for devices or io_uring"),
+        (burden.apart, "kept out of clones"),
+    ];
+    let mut words: Vec<String> = parts
+        .iter()
+        .filter(|(bytes, _)| *bytes > 0)
+        .map(|(bytes, what)| format!("{} {what}", scaled(*bytes)))
+        .collect();
+    words.push(format!("{} threads", burden.threads));
+    words.join(", ")
+}
+
+/// The clone that was being read has gone.
+pub fn of_lost(lost: Lost) -> Failure {
+    let failure = Failure::new(code::FAILED, lost.to_string());
+    match lost {
+        Lost::NoRoom => failure.advise("the process itself goes on unharmed").advise(format!(
+            "a copy takes its memory elsewhere, and a longer pause: {}",
+            again("", " --capture stop")
+        )),
+        Lost::TooLong | Lost::Killed => failure.advise("try again"),
     }
 }
 

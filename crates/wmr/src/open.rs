@@ -52,7 +52,8 @@ pub fn open(word: &OsStr, options: &Options) -> Result<Subject, Failure> {
                     return Err(Failure::new(code::USAGE, "--sysroot is for core files"));
                 }
                 let live = LiveOptions {
-                    pause: !options.no_pause,
+                    capture: options.capturing(),
+                    max_pause: Some(options.max_pause),
                     max_memory: options.max_memory,
                     ..LiveOptions::default()
                 };

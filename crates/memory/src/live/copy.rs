@@ -31,6 +31,15 @@ pub(super) struct Extents {
 }
 
 impl Extents {
+    /// Ranges in address order that lie one behind the other in a copy.
+    pub fn of(ranges: &[Range<u64>]) -> Self {
+        let mut extents = Extents::default();
+        for range in ranges {
+            extents.push(range.start, range.end);
+        }
+        extents
+    }
+
     /// Appends a range that lies behind all others.
     pub fn push(&mut self, start: u64, end: u64) {
         let len = end - start;
@@ -94,8 +103,8 @@ impl Buffer {
         self.map.len() as u64
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
+    pub fn into_map(self) -> MmapMut {
+        self.map
     }
 
     /// Gives back what lies behind the first `used` bytes.
@@ -221,11 +230,12 @@ mod tests {
         let mem = File::open("/proc/self/mem").unwrap();
         let mut buffer = Buffer::new(1 << 20, extents.bytes + 4096).unwrap();
         assert_eq!(buffer.fill(&mem, &extents).unwrap(), []);
-        let copied = &buffer.bytes()[..extents.bytes as usize];
+        let copied = &buffer.map[..extents.bytes as usize];
         assert!(copied[..4990] == source[10..5000] && copied[4990..] == source[6000..]);
         buffer.shrink(4096);
-        assert_eq!(buffer.bytes()[..4096], source[10..4106]);
-        assert!(buffer.bytes()[4096..].iter().all(|&b| b == 0));
+        let map = buffer.into_map();
+        assert_eq!(map[..4096], source[10..4106]);
+        assert!(map[4096..].iter().all(|&b| b == 0));
     }
 
     #[test]

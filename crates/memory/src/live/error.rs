@@ -1,3 +1,5 @@
+use super::predict::Burden;
+use crate::Method;
 use std::io;
 use std::time::Duration;
 
@@ -27,6 +29,14 @@ pub enum AttachError {
     /// Bytes of private memory to copy, against the limit asked for.
     #[error("a copy of process {pid} needs {needed} bytes, above the limit of {limit}")]
     TooLarge { pid: i32, needed: u64, limit: u64 },
+    /// The stop it takes, told before it began, against the longest that is accepted.
+    #[error("process {pid} would stand still for about {} ms, above the limit of {} ms", predicted.as_millis(), limit.as_millis())]
+    TooLong { pid: i32, method: Method, predicted: Duration, limit: Duration, burden: Burden },
+    /// A clone cannot be, and the stop for a copy would be too long.
+    #[error(
+        "process {pid} cannot be cloned ({why}), and a copy would stop it for {predicted:?}, above the limit of {limit:?}"
+    )]
+    NotCloned { pid: i32, why: String, predicted: Duration, limit: Duration },
     /// It allocated faster than room for the copy could be made, several times over.
     #[error("process {pid} grows too fast to be copied")]
     Growing { pid: i32 },

@@ -1,35 +1,107 @@
 //! How much memory may be taken without pushing somebody out: the target above all.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-/// Nine tenths of what the system, and every memory cgroup (v2) around this program, has left.
+/// A clone is given up when its target's memory cgroup has less than this left, bytes.
+pub(super) const LAST_RESERVE: u64 = 24 << 20;
+
+/// Nine tenths of what the system, and every memory cgroup around this program, has left.
 ///
 /// A container often holds the target and this program alike: a copy above its limit would have the
 /// target killed.
 pub(super) fn available() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let system = field(&meminfo, "MemAvailable:").map(|kib| kib.saturating_mul(1024));
-    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = group.lines().find_map(|line| line.strip_prefix("0::/"));
-    let group = group.and_then(|path| in_groups(Path::new("/sys/fs/cgroup"), Path::new(path)));
-    system.unwrap_or(u64::MAX).min(group.unwrap_or(u64::MAX)) / 10 * 9
+    let group = Groups::of("/proc/self/cgroup").available();
+    system().unwrap_or(u64::MAX).min(group.unwrap_or(u64::MAX)) / 10 * 9
 }
 
-/// The least that any group from `root/path` up to `root` has left; `None` without a limit.
-fn in_groups(root: &Path, path: &Path) -> Option<u64> {
-    // ".." stands there when the group lies outside our cgroup namespace.
-    let path = if path.starts_with("..") { Path::new("") } else { path };
-    path.ancestors().filter_map(|path| in_group(&root.join(path))).min()
+/// What the system has left.
+pub(super) fn system() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    field(&meminfo, "MemAvailable:").map(|kib| kib.saturating_mul(1024))
 }
 
-fn in_group(folder: &Path) -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
-    // "max" is no limit.
-    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
-    let used: u64 = read("memory.current")?.trim().parse().ok()?;
-    let stat = read("memory.stat").unwrap_or_default();
-    let cache = ["inactive_file ", "active_file "].iter().filter_map(|key| field(&stat, key)).sum::<u64>();
-    Some(limit.saturating_sub(used.saturating_sub(cache)))
+/// The memory cgroups with a limit that a process is in, from its own outward.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    folders: Vec<(PathBuf, &'static Version)>,
+}
+
+#[derive(Debug)]
+struct Version {
+    limit: &'static str,
+    used: &'static str,
+    /// Lines of memory.stat: cache that is dropped before anybody is killed.
+    cache: [&'static str; 2],
+}
+
+const V1: Version = Version {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cache: ["total_inactive_file ", "total_active_file "],
+};
+const V2: Version =
+    Version { limit: "memory.max", used: "memory.current", cache: ["inactive_file ", "active_file "] };
+
+/// Version 1 writes no limit as the largest multiple of a page.
+const NO_LIMIT: u64 = 1 << 60;
+
+impl Groups {
+    /// Of the process whose cgroup file this is.
+    pub fn of(file: impl AsRef<Path>) -> Self {
+        Self::parse(&fs::read_to_string(file).unwrap_or_default(), Path::new("/sys/fs/cgroup"))
+    }
+
+    pub fn parse(text: &str, root: &Path) -> Self {
+        let mut groups = Groups::default();
+        for line in text.lines() {
+            // hierarchy:controllers:path
+            let mut parts = line.splitn(3, ':');
+            let (_, controllers, path) = (parts.next(), parts.next(), parts.next());
+            let path = path.unwrap_or_default().trim_start_matches('/');
+            // ".." stands there when the group lies outside our cgroup namespace.
+            let path = Path::new(if path.starts_with("..") { "" } else { path });
+            match controllers {
+                Some("") => groups.add(root, path, &V2),
+                Some(names) if names.split(',').any(|name| name == "memory") => {
+                    groups.add(&root.join("memory"), path, &V1);
+                }
+                _ => {}
+            }
+        }
+        groups
+    }
+
+    fn add(&mut self, root: &Path, path: &Path, version: &'static Version) {
+        let folders = path.ancestors().map(|path| (root.join(path), version));
+        self.folders.extend(folders.filter(|(folder, version)| version.limit(folder).is_some()));
+    }
+
+    /// Is there any limit?
+    pub fn limited(&self) -> bool {
+        !self.folders.is_empty()
+    }
+
+    /// The least that any of them has left; `None` without a limit.
+    pub fn available(&self) -> Option<u64> {
+        self.folders.iter().filter_map(|(folder, version)| version.available(folder)).min()
+    }
+}
+
+impl Version {
+    fn limit(&self, folder: &Path) -> Option<u64> {
+        // "max" is no limit.
+        let limit = fs::read_to_string(folder.join(self.limit)).ok()?.trim().parse().ok()?;
+        (limit < NO_LIMIT).then_some(limit)
+    }
+
+    fn available(&self, folder: &Path) -> Option<u64> {
+        let limit = self.limit(folder)?;
+        let used: u64 = fs::read_to_string(folder.join(self.used)).ok()?.trim().parse().ok()?;
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let cache = self.cache.iter().filter_map(|key| field(&stat, key)).sum::<u64>();
+        Some(limit.saturating_sub(used.saturating_sub(cache)))
+    }
 }
 
 /// The number behind `key` at the start of a line.
@@ -52,13 +124,28 @@ mod tests {
             std::fs::write(folder.join("memory.current"), current).unwrap();
             std::fs::write(folder.join("memory.stat"), stat).unwrap();
         };
+        let left = |line: &str| Groups::parse(line, root.path()).available();
         group("a/b", "max\n", "5\n", "");
-        assert_eq!(in_groups(root.path(), Path::new("a/b")), None);
+        assert_eq!(left("0::/a/b"), None);
         group("a", "1000\n", "900\n", "anon 1\nactive_file 30\ninactive_file 20\n");
-        assert_eq!(in_groups(root.path(), Path::new("a/b")), Some(150));
+        assert_eq!(left("0::/a/b\n"), Some(150));
         group("a/b", "100\n", "120\n", "");
-        assert_eq!(in_groups(root.path(), Path::new("a/b")), Some(0));
-        assert_eq!(in_groups(root.path(), Path::new("../x")), None);
+        assert_eq!(left("1:name=systemd:/\n0::/a/b\n"), Some(0));
+        assert_eq!(left("0::/../x"), None);
+    }
+
+    #[test]
+    fn the_older_hierarchy() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("memory/x");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("memory.usage_in_bytes"), "70\n").unwrap();
+        std::fs::write(folder.join("memory.stat"), "total_inactive_file 20\n").unwrap();
+        let groups = || Groups::parse("4:memory:/x\n0::/\n", root.path());
+        std::fs::write(folder.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert!(!groups().limited());
+        std::fs::write(folder.join("memory.limit_in_bytes"), "100\n").unwrap();
+        assert_eq!(groups().available(), Some(50));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The captured bytes, and what stands for those that were not copied.
 
-use super::copy::{Buffer, Extent};
+use super::clone::Lost;
+use super::copy::Extent;
 use super::pagemap::{Entries, PAGE};
-use crate::{Fault, Memory, Why};
+use super::stream::Stream;
+use crate::{Fault, Memory, Why, Window};
+use memmap2::MmapMut;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an address holds that was not copied.
 pub(super) enum Rest {
@@ -35,11 +39,14 @@ pub(super) struct Hole {
 
 /// The private memory of a process as it was when it was stopped; file pages come from their files.
 pub(super) struct LiveMemory {
-    pub buffer: Buffer,
+    /// What was copied.
+    pub copied: Option<MmapMut>,
     /// These three in address order.
     pub extents: Vec<Extent>,
     pub holes: Vec<Hole>,
     pub regions: Vec<Region>,
+    /// A clone that has the rest of private memory.
+    pub stream: Option<Stream>,
     pub mem: File,
     pub pagemap: File,
 }
@@ -49,7 +56,7 @@ impl LiveMemory {
         let i = self.extents.partition_point(|extent| extent.addr <= addr).checked_sub(1)?;
         let extent = self.extents.get(i).filter(|extent| addr < extent.end())?;
         let at = extent.at as usize;
-        Some((extent.addr, self.buffer.bytes().get(at..at.checked_add(extent.len as usize)?)?))
+        Some((extent.addr, self.copied.as_ref()?.get(at..at.checked_add(extent.len as usize)?)?))
     }
 
     /// Bytes at `addr` that are not held: how many of `buf` it filled, at least one.
@@ -70,8 +77,17 @@ impl LiveMemory {
         if let Some(next) = self.extents.get(i) {
             end = end.min(next.addr);
         }
+        let streamed = self.stream.as_ref().and_then(|stream| Some((stream, stream.range_from(addr)?)));
+        let streamed = streamed.and_then(|(stream, range)| {
+            let inside = range.start <= addr;
+            end = end.min(if inside { range.end } else { range.start });
+            inside.then_some(stream)
+        });
         let len = buf.len().min(usize::try_from(end - addr).unwrap_or(usize::MAX));
         let buf = &mut buf[..len];
+        if let Some(stream) = streamed {
+            return stream.read(addr, buf).map(|()| len);
+        }
         match &region.rest {
             Rest::Zeroes => buf.fill(0),
             Rest::File(file, offset) => {
@@ -143,5 +159,13 @@ impl Memory for LiveMemory {
             };
         }
         Ok(())
+    }
+
+    fn window(&self, addr: u64) -> Option<Window> {
+        self.stream.as_ref()?.window(addr)
+    }
+
+    fn finish(&self) -> Result<Option<Duration>, Lost> {
+        self.stream.as_ref().map(Stream::end).transpose()
     }
 }

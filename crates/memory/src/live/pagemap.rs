@@ -100,6 +100,17 @@ pub(super) fn scan(pagemap: &File, range: Range<u64>, runs: &mut Residency) -> i
     Ok(())
 }
 
+/// Appends the runs of present and swapped pages in `range`, on any kernel. For ranges that are known
+/// to be no larger than what is in them deserves.
+pub(super) fn present(pagemap: &File, range: Range<u64>, runs: &mut Residency) -> io::Result<()> {
+    match scan(pagemap, range.clone(), runs) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            Entries::new(pagemap).runs(range, None, runs)
+        }
+        result => result,
+    }
+}
+
 const PM_PRESENT: u64 = 1 << 63;
 const PM_SWAPPED: u64 = 1 << 62;
 const PM_FILE: u64 = 1 << 61;

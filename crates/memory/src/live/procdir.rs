@@ -25,11 +25,20 @@ pub(super) struct Status {
     pub peak_rss: Option<u64>,
     pub swap: Option<u64>,
     pub cap_effective: u64,
+    /// Bytes pinned in place for devices and io_uring.
+    pub pinned: u64,
+    pub threads: u64,
+    /// 0 none, 1 strict, 2 filters.
+    pub seccomp: u8,
 }
 
 impl ProcDir {
     pub fn open(pid: i32) -> io::Result<Self> {
         Ok(ProcDir { pid, dir: File::open(format!("/proc/{pid}"))? })
+    }
+
+    pub fn as_raw_fd(&self) -> i32 {
+        self.dir.as_raw_fd()
     }
 
     /// A path below the held directory: it leads nowhere once the process has gone, whoever has its
@@ -83,6 +92,15 @@ impl ProcDir {
         state_of_stat(&text)
     }
 
+    /// Is this thread the kernel's own, at work for the process?
+    pub fn is_worker(&self, tid: i32) -> bool {
+        // include/linux/sched.h; PF_USER_WORKER since 6.4.
+        const PF_IO_WORKER: u64 = 0x10;
+        const PF_USER_WORKER: u64 = 0x4000;
+        let flags = self.text(&format!("task/{tid}/stat")).ok().and_then(|stat| flags_of_stat(&stat));
+        flags.is_some_and(|flags| flags & (PF_IO_WORKER | PF_USER_WORKER) != 0)
+    }
+
     pub fn thread_name(&self, tid: i32) -> Vec<u8> {
         let mut name = self.read(&format!("task/{tid}/comm")).unwrap_or_default();
         if name.last() == Some(&b'\n') {
@@ -97,13 +115,21 @@ fn state_of_stat(text: &str) -> Option<char> {
     text.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Is `PF_KTHREAD` set? The ninth field of stat, the seventh after the name.
+/// The ninth field of stat, the seventh after the name.
+fn flags_of_stat(stat: &str) -> Option<u64> {
+    field_of_stat(stat, 9)
+}
+
+/// A numeric field of stat behind the name, counted from 1 as proc(5) does.
+pub(super) fn field_of_stat(stat: &str, number: usize) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// Is `PF_KTHREAD` set?
 pub(super) fn is_kernel_thread(stat: &str) -> bool {
     const PF_KTHREAD: u64 = 0x0020_0000;
-    stat.rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6))
-        .and_then(|flags| flags.parse::<u64>().ok())
-        .is_some_and(|flags| flags & PF_KTHREAD != 0)
+    flags_of_stat(stat).is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 impl Status {
@@ -124,6 +150,9 @@ impl Status {
                 "RssAnon" => status.rss_anon = bytes(),
                 "VmHWM" => status.peak_rss = bytes(),
                 "VmSwap" => status.swap = bytes(),
+                "VmPin" => status.pinned = bytes().unwrap_or_default(),
+                "Threads" => status.threads = first.parse().unwrap_or_default(),
+                "Seccomp" => status.seccomp = first.parse().unwrap_or_default(),
                 "CapEff" => status.cap_effective = u64::from_str_radix(first, 16).unwrap_or_default(),
                 _ => {}
             }

@@ -17,6 +17,15 @@ pub(super) struct Flags {
     pub userfault: bool,
     /// `ht`: hugetlbfs, which smaps counts outside Rss.
     pub hugetlb: bool,
+    /// `dc` or `wf`: a clone has none of it (`MADV_DONTFORK`), or an empty one (`MADV_WIPEONFORK`).
+    pub not_cloned: bool,
+}
+
+impl Flags {
+    /// Is it memory of the program that a clone lacks?
+    pub fn apart(self) -> bool {
+        self.not_cloned && !self.device && !self.userfault && !self.hugetlb
+    }
 }
 
 /// Parses either file: maps is smaps without the figures.
@@ -104,6 +113,7 @@ fn figure(line: &[u8], entry: &mut Entry) {
                 "io" | "pf" => entry.flags.device = true,
                 "um" | "uw" | "ui" => entry.flags.userfault = true,
                 "ht" => entry.flags.hugetlb = true,
+                "dc" | "wf" => entry.flags.not_cloned = true,
                 _ => {}
             }
         }

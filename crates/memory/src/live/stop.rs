@@ -19,14 +19,16 @@ pub(super) struct Stopped {
     began: Instant,
 }
 
-struct Tracee {
-    tid: i32,
-    stopped: bool,
+pub(super) struct Tracee {
+    pub tid: i32,
+    pub stopped: bool,
     /// The signal it was about to receive, passed on when it is let go.
-    signal: i32,
+    pub signal: i32,
 }
 
-enum Failure {
+/// Why a try to stop all threads came to nothing.
+pub(super) enum Failure {
+    /// This thread did not stop in time.
     Busy(i32),
     Refused(io::Error, i32),
     Fatal(AttachError),
@@ -46,26 +48,36 @@ pub(super) fn with_stopped<T: Send>(
     patience: Duration,
     inside: impl FnOnce(&Stopped) -> Result<T, AttachError> + Send,
 ) -> Result<(T, Duration), AttachError> {
-    let began = Instant::now();
     let mut inside = Some(inside);
-    let mut tries = 0;
-    loop {
-        tries += 1;
+    repeatedly(dir, patience, || {
         let tried = std::thread::scope(|scope| {
             let tracer = scope.spawn(|| {
                 let stopped = stop(dir, budget)?;
-                let Some(inside) = inside.take() else { return Ok(None) };
-                let result = inside(&stopped);
+                let gone = || Failure::Fatal(AttachError::Vanished { pid: dir.pid });
+                let result = inside.take().ok_or_else(gone)?(&stopped);
                 let pause = stopped.release();
-                Ok(Some((result, pause)))
+                result.map(|value| (value, pause)).map_err(Failure::Fatal)
             });
             tracer.join()
         });
-        let failure = match tried {
-            Ok(Ok(Some((result, pause)))) => return result.map(|value| (value, pause)),
-            Ok(Ok(None)) => return Err(AttachError::Vanished { pid: dir.pid }),
-            Ok(Err(failure)) => failure,
-            Err(panic) => std::panic::resume_unwind(panic),
+        tried.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Tries until it succeeds, or fails for good, or `patience` is over. A tracer of these tries must have
+/// ended, or be a thread of this program, when a try returns.
+pub(super) fn repeatedly<T>(
+    dir: &ProcDir,
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, AttachError> {
+    let began = Instant::now();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let failure = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
         };
         let waited = began.elapsed();
         match failure {
@@ -130,7 +142,7 @@ pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> A
     }))
 }
 
-fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> {
+pub(super) fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> {
     let mut stopped = Stopped { threads: Vec::new(), began: Instant::now() };
     let mut seen = HashSet::new();
     loop {
@@ -145,6 +157,9 @@ fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> {
                 Ok(()) => stopped.threads.push(Tracee { tid, stopped: false, signal: 0 }),
                 // It ended; a dead leader answers EPERM for as long as other threads live.
                 Err(_) if matches!(dir.thread_state(tid), None | Some('Z' | 'X')) => {}
+                // A thread of the kernel that works for this process, as io_uring has. It copies what
+                // the kernel was asked to copy, like a device would.
+                Err(_) if dir.is_worker(tid) => {}
                 Err(error) => return Err(Failure::Refused(error, tid)),
             }
         }
@@ -169,6 +184,21 @@ fn seize(tid: i32) -> io::Result<()> {
     // Fails only if it died meanwhile, which waiting for it finds out.
     let _ = ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0);
     Ok(())
+}
+
+/// Stops a single thread; `None` when it does not stop in time. This thread stays its tracer then.
+pub(super) fn stop_one(dir: &ProcDir, tid: i32, budget: Duration) -> io::Result<Option<Stopped>> {
+    if let Err(error) = seize(tid) {
+        let status = dir.text(&format!("task/{tid}/status"))?;
+        // Seized by the last try.
+        if super::procdir::Status::parse(&status).tracer != std::process::id() as i32 {
+            return Err(error);
+        }
+    }
+    let threads = vec![Tracee { tid, stopped: false, signal: 0 }];
+    let mut stopped = Stopped { threads, began: Instant::now() };
+    let all = stopped.wait(dir, budget).is_ok() && !stopped.threads.is_empty();
+    Ok(all.then_some(stopped))
 }
 
 impl Stopped {
@@ -200,13 +230,17 @@ impl Stopped {
         }
     }
 
+    pub fn tracees(&self) -> &[Tracee] {
+        &self.threads
+    }
+
     /// Registers of every thread; names can wait until they run again.
     pub fn threads(&self) -> Vec<Thread> {
         self.threads.iter().map(|tracee| registers(tracee.tid)).collect()
     }
 
     /// Lets all go and says how long they were held.
-    fn release(self) -> Duration {
+    pub fn release(self) -> Duration {
         let began = self.began;
         drop(self);
         began.elapsed()
@@ -240,9 +274,9 @@ fn stop_report(tid: i32) -> Option<i32> {
     Some(if status >> 8 == 0 { status & 0xff } else { 0 })
 }
 
-fn ptrace(request: libc::c_uint, tid: i32, addr: usize, data: usize) -> io::Result<()> {
-    // SAFETY: the requests used here (SEIZE, INTERRUPT, DETACH, GETREGSET) take integers, or in `data`
-    // the address of an iovec that the caller keeps alive.
+pub(super) fn ptrace(request: libc::c_uint, tid: i32, addr: usize, data: usize) -> io::Result<()> {
+    // SAFETY: the requests used here take integers, or in `data` the address of what they read or fill
+    // in: an iovec, a signal mask, an event's number, which the callers keep alive.
     match unsafe { libc::ptrace(request, tid, addr, data) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -250,7 +284,7 @@ fn ptrace(request: libc::c_uint, tid: i32, addr: usize, data: usize) -> io::Resu
 }
 
 /// A register set as 64-bit words; empty when the system refuses.
-fn register_set(tid: i32, kind: libc::c_int) -> Vec<u64> {
+pub(super) fn register_set(tid: i32, kind: libc::c_int) -> Vec<u64> {
     let mut words = vec![0u64; 64];
     let mut iov =
         libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: words.len() * size_of::<u64>() };
@@ -260,7 +294,11 @@ fn register_set(tid: i32, kind: libc::c_int) -> Vec<u64> {
 }
 
 fn registers(tid: i32) -> Thread {
-    let regs = register_set(tid, libc::NT_PRSTATUS);
+    thread(tid, register_set(tid, libc::NT_PRSTATUS))
+}
+
+/// A thread with these general registers.
+pub(super) fn thread(tid: i32, regs: Vec<u64>) -> Thread {
     let word = |at: usize| regs.get(at).copied().unwrap_or(0);
     // Places in user_regs_struct: asm/user_64.h (x86), asm/ptrace.h (arm64).
     #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 use super::super::{at_rest, picture, start, status};
 use std::collections::HashMap;
-use wmr_memory::live::{LiveOptions, attach};
+use wmr_memory::live::{Capturing, LiveOptions, attach};
 use wmr_memory::{Backing, Memory, Method, Why};
 use wmr_testing::{READY, Target};
 
@@ -36,10 +36,12 @@ fn read(memory: &dyn Memory, addr: u64, len: u64) -> Vec<u8> {
 fn every_sort_of_mapping_reads_as_the_target_sees_it() {
     let target = start(MENAGERIE, &[]);
     let places = places(&target);
-    for pause in [true, false] {
-        let picture = attach(target.pid(), &LiveOptions { pause, ..LiveOptions::default() }).unwrap();
-        assert_eq!(picture.capture.method, if pause { Method::Stop } else { Method::None });
-        assert_eq!(picture.capture.consistent, pause);
+    for (capture, method) in
+        [(Capturing::Clone, Method::Clone), (Capturing::Stop, Method::Stop), (Capturing::None, Method::None)]
+    {
+        let picture = attach(target.pid(), &LiveOptions { capture, ..LiveOptions::default() }).unwrap();
+        assert_eq!(picture.capture.method, method);
+        assert_eq!(picture.capture.consistent, method != Method::None);
         let memory = &*picture.memory;
         let fault = |addr| memory.read(addr, &mut [0; 8]).unwrap_err();
 

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use wmr_memory::live::{AttachError, LiveOptions, attach};
+use wmr_memory::live::{AttachError, Capturing, LiveOptions, attach};
 
 fn refusal(pid: i32) -> AttachError {
     match attach(pid, &LiveOptions::default()) {
@@ -108,7 +108,7 @@ fn another_tracer_is_named() {
         error => panic!("{error:?}"),
     }
     // Looking without a stop needs no tracing.
-    attach(target.pid(), &LiveOptions { pause: false, ..LiveOptions::default() }).unwrap();
+    attach(target.pid(), &LiveOptions { capture: Capturing::None, ..LiveOptions::default() }).unwrap();
 }
 
 /// What the inspector says when it runs as user nobody; `None` where it cannot.
@@ -174,7 +174,8 @@ fn ones_own_process_needs_no_capability() {
 #[test]
 fn a_limit_on_memory_is_kept() {
     let target = start(MENAGERIE, &[]);
-    let options = LiveOptions { max_memory: Some(1 << 20), ..LiveOptions::default() };
+    let options =
+        LiveOptions { capture: Capturing::Stop, max_memory: Some(1 << 20), ..LiveOptions::default() };
     match attach(target.pid(), &options).err() {
         Some(AttachError::TooLarge { needed, limit, .. }) => assert!(limit == 1 << 20 && needed > 9 << 20),
         other => panic!("{other:?}"),

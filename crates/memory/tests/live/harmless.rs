@@ -5,7 +5,7 @@ use super::bytes::MENAGERIE;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
-use wmr_memory::live::{LiveOptions, attach};
+use wmr_memory::live::{Capturing, LiveOptions, attach};
 use wmr_testing::Target;
 
 /// Everything that reading too much would change. Not what others who map the same files change: Pss,
@@ -36,8 +36,8 @@ fn sizes_page_tables_and_huge_pages_stay() {
     let mut target = start(MENAGERIE, &[]);
     assert_answers(&mut target);
     let before = footprint(target.pid());
-    for pause in [true, false, true] {
-        let picture = attach(target.pid(), &LiveOptions { pause, ..LiveOptions::default() }).unwrap();
+    for capture in [Capturing::Clone, Capturing::Stop, Capturing::None, Capturing::Clone] {
+        let picture = attach(target.pid(), &LiveOptions { capture, ..LiveOptions::default() }).unwrap();
         // All that can be read without a fault.
         let mut buffer = vec![0; 4096];
         for mapping in picture.mappings.iter().filter(|m| m.len() < 1 << 30) {
