@@ -18,6 +18,7 @@ mod arch;
 mod arch;
 mod helper;
 mod inject;
+mod instruction;
 mod interrupted;
 mod record;
 mod wire;
@@ -37,8 +38,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use arch::{SYSCALL, SYSCALL_ALIGN};
-pub(super) use helper::vdso_instruction;
+pub(super) use instruction::find as find_instruction;
 
 /// A system call as its registers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,14 +217,6 @@ impl Holder {
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *self.ended.get_or_init(|| child.take().map_or(Err(Lost::Killed), |mut child| child.end()))
     }
-}
-
-/// The first system call instruction in `bytes`, which are at `start`.
-pub(super) fn find_instruction(start: u64, bytes: &[u8]) -> Option<u64> {
-    let at = bytes.windows(SYSCALL.len()).enumerate().position(|(at, window)| {
-        window == SYSCALL && (start as usize).wrapping_add(at).is_multiple_of(SYSCALL_ALIGN)
-    })?;
-    Some(start + at as u64)
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -1,9 +1,8 @@
 //! A picture by a clone: what is private comes from the child, what is of files and shared from the
 //! process itself, as a fork copies no page tables of those.
 
-use super::clone::{self, Holder, NoClone, Order, find_instruction};
+use super::clone::{self, Holder, NoClone, Order};
 use super::copy::Extents;
-use super::files::LiveFiles;
 use super::headroom::{self, Groups};
 use super::pagemap::clip;
 use super::picture::{Frozen, inherit, residency};
@@ -14,7 +13,6 @@ use super::stream::Stream;
 use super::{AttachError, LiveOptions, Source, refusal};
 use crate::{Backing, Capture, Method, PageState, Residency, Run, Target};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 impl Source {
     pub(super) fn by_clone(&self, limit: u64, options: &LiveOptions) -> Result<Target, NoClone> {
@@ -35,7 +33,7 @@ impl Source {
             let method = Method::Clone;
             return Err(AttachError::TooLong { pid, method, predicted, limit, burden }.into());
         }
-        let instruction = self.instruction(&before, &files);
+        let instruction = clone::find_instruction(&self.mem, &self.pagemap, &before);
         let instruction = instruction
             .ok_or_else(|| NoClone::Refused("no system call instruction was found in it".to_owned()))?;
         let apart: Vec<Range<u64>> = before
@@ -112,28 +110,6 @@ impl Source {
         (left < needed).then(|| {
             format!("the system has {has} MiB left, and what it writes meanwhile may take {needs} MiB")
         })
-    }
-
-    /// Address of a system call instruction: in the vdso, else in code that is in RAM.
-    fn instruction(&self, before: &[Entry], files: &LiveFiles) -> Option<u64> {
-        const LOOK_AT: u64 = 8 << 20;
-        if let Some(found) = clone::vdso_instruction(&self.mem, before) {
-            return Some(found);
-        }
-        let code = before.iter().filter(|entry| entry.mapping.perms.exec && !entry.mapping.perms.shared);
-        let code = code.filter(|entry| files.get(&entry.mapping).is_some());
-        let mut left = LOOK_AT;
-        for run in code.flat_map(|entry| &entry.mapping.residency.runs).filter(|run| run.state.present) {
-            let len = (run.end - run.start).min(left);
-            let mut bytes = vec![0; len as usize];
-            left -= len;
-            if self.mem.read_exact_at(&mut bytes, run.start).is_ok()
-                && let Some(found) = find_instruction(run.start, &bytes)
-            {
-                return Some(found);
-            }
-        }
-        None
     }
 }
 

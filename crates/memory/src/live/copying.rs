@@ -75,7 +75,7 @@ impl Source {
     }
 
     /// Everything that has to happen while the process is stopped.
-    fn freeze(
+    pub(super) fn freeze(
         &self,
         mut buffer: Buffer,
         before: &[Entry],

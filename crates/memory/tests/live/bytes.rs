@@ -47,7 +47,10 @@ fn every_sort_of_mapping_reads_as_the_target_sees_it() {
 
         let (written, len) = places["written"];
         assert!(read(memory, written, len) == pattern(len, 1));
-        let (start, bytes) = memory.extent(written + 77).unwrap();
+        let window = memory.window(written + 77).map(|window| (window.start, window.bytes.to_vec()));
+        let held = memory.extent(written + 77).map(|(start, bytes)| (start, bytes.to_vec()));
+        assert_eq!((window.is_some(), held.is_some()), (method == Method::Clone, method != Method::Clone));
+        let (start, bytes) = window.or(held).unwrap();
         assert!(start <= written && bytes[(written - start) as usize..][..99] == pattern(99, 1));
 
         // Every third page holds something, the others are zeroes; in one read over all of them.

@@ -6,12 +6,11 @@
 
 use super::inject::{Injection, set_registers};
 use super::interrupted::{Restarted, Waiting, mend};
-use super::{Order, arch, find_instruction, monotonic, needed, record, wire};
+use super::{Order, arch, instruction, monotonic, needed, record, wire};
 use crate::Residency;
-use crate::live::pagemap;
 use crate::live::procdir::ProcDir;
 use crate::live::stop::{self, Failure, Stopped, register_set};
-use std::fs::File;
+use crate::live::{pagemap, smaps};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -229,9 +228,7 @@ fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
         Failure::Fatal(_) => Outcome::Vanished,
     })?;
     let refused = |reason, error: io::Error| Outcome::Refused(reason, error.raw_os_error().unwrap_or(0));
-    let mut found = [0; arch::SYSCALL.len()];
-    let read = order.mem.read_exact_at(&mut found, order.instruction);
-    if read.is_err() || find_instruction(order.instruction, &found) != Some(order.instruction) {
+    if !instruction::is_at(order.mem, order.instruction) {
         return Err(Outcome::Refused(Reason::NoInstruction, 0));
     }
     // One that waits for nothing but us. Others are about to receive a signal, and would lose it.
@@ -398,7 +395,7 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
     let earlier = record::restarted(order.dir);
     let Some(stopped) = stop::stop_one(order.dir, tid, order.budget * 4)? else { return Ok(false) };
     // The program may be another one by now: it is looked for anew.
-    let instruction = instruction_of(order.dir, order.mem, order.instruction)?;
+    let instruction = instruction_of(order)?;
     if stopped.tracees().iter().any(|tracee| tracee.signal != 0) {
         return Ok(false);
     }
@@ -415,24 +412,13 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
     Ok(matches!(answer?.value, value if value == child as i64 || value == -i64::from(libc::ECHILD)))
 }
 
-/// Where a system call instruction is now: where it was, or in the vdso of another program.
-fn instruction_of(dir: &ProcDir, mem: &File, before: u64) -> io::Result<u64> {
-    let mut found = [0; arch::SYSCALL.len()];
-    if mem.read_exact_at(&mut found, before).is_ok() && found == arch::SYSCALL {
-        return Ok(before);
+/// Where a system call instruction is now: where it was, unless the target has executed another
+/// program.
+fn instruction_of(order: &Order) -> io::Result<u64> {
+    if instruction::is_at(order.mem, order.instruction) {
+        return Ok(order.instruction);
     }
-    // `mem` is that of the old program, once another was executed.
-    let mem = dir.file("mem")?;
-    let maps = dir.read("maps")?;
-    let entries = crate::live::smaps::parse(&maps);
-    vdso_instruction(&mem, &entries).ok_or(io::ErrorKind::NotFound.into())
-}
-
-/// A system call instruction in the vdso, which every program has and nobody changes.
-pub(in crate::live) fn vdso_instruction(mem: &File, entries: &[crate::live::smaps::Entry]) -> Option<u64> {
-    const MAX: u64 = 64 << 10;
-    let vdso = entries.iter().map(|entry| &entry.mapping).find(|m| m.name == b"[vdso]")?;
-    let mut bytes = vec![0; vdso.len().min(MAX) as usize];
-    mem.read_exact_at(&mut bytes, vdso.start).ok()?;
-    find_instruction(vdso.start, &bytes)
+    let entries = smaps::parse(&order.dir.read("maps")?);
+    let found = instruction::find(&order.dir.file("mem")?, &order.dir.file("pagemap")?, &entries);
+    found.ok_or(io::ErrorKind::NotFound.into())
 }
