@@ -166,8 +166,8 @@ impl<'a> Pass<'a> {
             .by_span(marks)
             .into_par_iter()
             .map_init(
-                || (self.identifier(), self.target.reader(), self.target.reader()),
-                |(identifier, local, remote), (span, marks)| {
+                || (self.identifier(), [(); 3].map(|()| self.target.reader())),
+                |(identifier, [local, remote, cursor]), (span, marks)| {
                     let mut claims = Vec::new();
                     let kind = self.blocks.spans()[span].kind;
                     for (block, mark) in self.blocks.iter_span(span).zip(marks) {
@@ -182,7 +182,7 @@ impl<'a> Pass<'a> {
                             continue;
                         }
                         *mark = Mark::object(object.shape.id, linked, object.tracked);
-                        self.claims_of(remote, &object, block.id, &mut claims);
+                        self.claims_of([remote, cursor], &object, block.id, &mut claims);
                     }
                     claims
                 },
@@ -191,13 +191,18 @@ impl<'a> Pass<'a> {
         claims.concat()
     }
 
-    fn claims_of(&self, reader: &mut Reader, object: &Object, owner: u32, claims: &mut Vec<Claim>) {
+    fn claims_of(
+        &self,
+        [reader, cursor]: [&mut Reader; 2],
+        object: &Object,
+        owner: u32,
+        claims: &mut Vec<Claim>,
+    ) {
         if matches!(object.shape.family, Family::Int | Family::Float | Family::Bytes | Family::Tuple) {
             return;
         }
-        let mut cursor = reader.clone();
         owns::owned(self.model, reader, object, &mut |owned| {
-            if let Some(block) = self.whole_block(&mut cursor, owned.addr, owned.bytes, owned.part) {
+            if let Some(block) = self.whole_block(cursor, owned.addr, owned.bytes, owned.part) {
                 claims.push(Claim { block, part: owned.part, owner });
             }
         });

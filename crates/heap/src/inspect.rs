@@ -79,6 +79,22 @@ const MAX_NUMBERS: u64 = 64;
 /// # Errors
 /// Only more blocks than can be numbered; all else that fails costs what it costs and is noted.
 pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
+    survey(target, || ())
+}
+
+/// The same for whoever asks nothing afterwards that takes the target's bytes: what a capture holds
+/// outside of this program is let go as soon as the census is taken.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_only(target: &Target) -> Result<Inspection, TooManyBlocks> {
+    // Whether it was let go too early is asked again where the answer is given.
+    survey(target, || {
+        let _ = target.memory.finish();
+    })
+}
+
+fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooManyBlocks> {
     let python = Python::find(target);
     let mut notes = target.notes.clone();
     let pymalloc = match &python {
@@ -126,6 +142,7 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
     if let Ok(python) = &python {
         census.untrack(&blocks, &python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     }
+    all_read();
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());
     match &glibc {

@@ -10,9 +10,10 @@ mod misstated;
 mod rows;
 
 pub use census::{Census, Known};
-pub use inspect::{Inspection, inspect, model};
+pub use inspect::{Inspection, inspect, inspect_only, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};
 pub use ledger::{Amount, KnownRange, Ledger, Tally};
 pub use marks::Mark;
 pub use misstated::Misstated;
 pub use rows::{KindRow, ModuleRow, SizeRow, TypeRow};
+pub use wmr_alloc::TooManyBlocks;

@@ -1,9 +1,14 @@
 use crate::{Fault, Memory, Window};
+use std::sync::Arc;
 
 /// Windows of a streamed source that a cursor remembers; direct-mapped, a power of two.
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 /// Neighbouring windows get neighbouring slots: the least a source lends out.
 const SLOT_SHIFT: u32 = 14;
+
+fn slot(addr: u64) -> usize {
+    (addr >> SLOT_SHIFT) as usize % SLOTS
+}
 
 /// A cursor over a [`Memory`]: remembers the extent it read last, so that neighbouring reads cost a
 /// bounds check, and keeps the windows it was lent last by sources that are streamed.
@@ -13,8 +18,8 @@ pub struct Reader<'m> {
     memory: &'m dyn Memory,
     start: u64,
     bytes: &'m [u8],
-    /// Allocated on the first read that needs it.
-    windows: Vec<Option<Window>>,
+    /// Allocated on the first read that needs it; empty ones contain nothing.
+    windows: Vec<Window>,
 }
 
 impl Clone for Reader<'_> {
@@ -32,12 +37,20 @@ impl<'m> Reader<'m> {
         self.memory
     }
 
-    /// The bytes `addr..addr + len` where they are held contiguously.
+    /// The bytes `addr..addr + len` of the extent read last.
     #[inline]
-    fn held(&mut self, addr: u64, len: usize) -> Option<&'m [u8]> {
+    fn at_hand(&self, addr: u64, len: usize) -> Option<&'m [u8]> {
         let at = addr.wrapping_sub(self.start) as usize;
         if at < self.bytes.len() && len <= self.bytes.len() - at {
             return Some(&self.bytes[at..at + len]);
+        }
+        None
+    }
+
+    /// The bytes `addr..addr + len` where they are held contiguously.
+    fn held(&mut self, addr: u64, len: usize) -> Option<&'m [u8]> {
+        if let Some(bytes) = self.at_hand(addr, len) {
+            return Some(bytes);
         }
         let (start, bytes) = self.memory.extent(addr)?;
         self.start = start;
@@ -49,7 +62,11 @@ impl<'m> Reader<'m> {
     /// Fills `buf` from `addr`, all or nothing.
     #[inline]
     pub fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        if let Some(bytes) = self.held(addr, buf.len()) {
+        if let Some(bytes) = self.at_hand(addr, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
+        }
+        if let Some(bytes) = self.windows.get(slot(addr)).and_then(|window| window.get(addr, buf.len())) {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
@@ -58,23 +75,28 @@ impl<'m> Reader<'m> {
 
     #[cold]
     fn read_slow(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        // Straddles extents, or is streamed.
-        if self.windows.is_empty() {
-            self.windows.resize(SLOTS, None);
-        }
-        let slot = &mut self.windows[(addr >> SLOT_SHIFT) as usize % SLOTS];
-        if let Some(bytes) = slot.as_ref().and_then(|window| window.get(addr, buf.len())) {
+        if let Some(bytes) = self.held(addr, buf.len()) {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
-        if let Some(window) = self.memory.window(addr) {
-            let bytes = window.get(addr, buf.len()).map(|bytes| buf.copy_from_slice(bytes));
-            *slot = Some(window);
-            if bytes.is_some() {
-                return Ok(());
-            }
+        // Straddles extents, or is streamed.
+        if let Some(bytes) = self.lent(addr, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
         }
         self.memory.read(addr, buf)
+    }
+
+    /// Bytes of a window that a streamed source lends.
+    fn lent(&mut self, addr: u64, len: usize) -> Option<&[u8]> {
+        if self.windows.is_empty() {
+            self.windows.resize(SLOTS, Window { start: 0, bytes: Arc::default() });
+        }
+        let slot = &mut self.windows[slot(addr)];
+        if slot.get(addr, 1).is_none() {
+            *slot = self.memory.window(addr)?;
+        }
+        slot.get(addr, len)
     }
 
     /// A window of `len` bytes for a linear pass: borrowed where the source holds it, else read into
@@ -87,7 +109,10 @@ impl<'m> Reader<'m> {
             return Ok(bytes);
         }
         scratch.resize(len, 0);
-        self.memory.read(addr, scratch)?;
+        match self.lent(addr, len) {
+            Some(bytes) => scratch.copy_from_slice(bytes),
+            None => self.memory.read(addr, scratch)?,
+        }
         Ok(scratch)
     }
 

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
-use wmr_heap::{Inspection, inspect};
+use wmr_heap::{Inspection, TooManyBlocks, inspect, inspect_only};
 use wmr_memory::live::{LiveOptions, attach};
 use wmr_memory::{CoreError, CoreOptions, Target, open_core};
 
@@ -43,6 +43,17 @@ impl Spec {
 
 /// Opens what `word` names and takes its census.
 pub fn open(word: &OsStr, options: &Options) -> Result<Subject, Failure> {
+    opened(word, options, inspect)
+}
+
+/// The same for commands that need no more than the census: a clone goes a little earlier.
+pub fn open_for_census(word: &OsStr, options: &Options) -> Result<Subject, Failure> {
+    opened(word, options, inspect_only)
+}
+
+type Inspector = fn(&Target) -> Result<Inspection, TooManyBlocks>;
+
+fn opened(word: &OsStr, options: &Options, inspect: Inspector) -> Result<Subject, Failure> {
     let spec = Spec::parse(word)?;
     let typed = text::quoted(&word.to_string_lossy());
     with_progress(&format!("looking at {}", text::shown(&word.to_string_lossy())), || {
@@ -67,12 +78,16 @@ pub fn open(word: &OsStr, options: &Options) -> Result<Subject, Failure> {
             pause = ?target.capture.pause,
             "captured"
         );
-        examine(target, typed)
+        examined(target, typed, inspect)
     })
 }
 
 /// Takes the census of an opened target.
 pub fn examine(target: Target, typed: String) -> Result<Subject, Failure> {
+    examined(target, typed, inspect)
+}
+
+fn examined(target: Target, typed: String, inspect: Inspector) -> Result<Subject, Failure> {
     let inspection = inspect(&target).map_err(|e| Failure::new(code::FAILED, e.to_string()))?;
     tracing::info!(blocks = inspection.blocks.len(), types = inspection.census.types.len(), "census taken");
     Ok(Subject { target, inspection, typed })

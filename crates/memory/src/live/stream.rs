@@ -5,15 +5,16 @@ use crate::{Fault, Why, Window};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What is read at a time: large enough that a linear pass costs little more than copying, small
 /// enough for a read that jumps.
-const WINDOW: u64 = 64 << 10;
+const WINDOW: u64 = 16 << 10;
 /// Windows kept for all cursors together: 16 MiB.
-const KEPT: usize = 256;
+const KEPT: usize = 1024;
 
 /// Memory of a process that stands still.
 pub(super) struct Stream {
@@ -63,11 +64,30 @@ impl Stream {
         if let Some(window) = kept(slot) {
             return Some(window);
         }
-        let mut bytes = Arc::<[u8]>::from(vec![0; (end - start) as usize]);
-        self.read(start, Arc::get_mut(&mut bytes)?).ok()?;
-        let window = Window { start, bytes };
+        let window = Window { start, bytes: self.fetch(start, (end - start) as usize)? };
         *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(window.clone());
         Some(window)
+    }
+
+    /// Reads into memory that was not filled with zeroes first: that would take as long as the reading.
+    fn fetch(&self, start: u64, len: usize) -> Option<Arc<[u8]>> {
+        let mut bytes = Arc::<[u8]>::new_uninit_slice(len);
+        let room = Arc::get_mut(&mut bytes)?;
+        let mut done = 0;
+        while let Some(rest) = room.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = start + done as u64;
+            // SAFETY: writes at most as many bytes as there are behind the pointer.
+            let got = unsafe {
+                libc::pread(self.mem.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at as libc::off_t)
+            };
+            match got {
+                1.. => done += got as usize,
+                _ if got < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                _ => return None,
+            }
+        }
+        // SAFETY: the loop ends here when all of it has been written.
+        Some(unsafe { bytes.assume_init() })
     }
 
     pub fn end(&self) -> Result<Duration, Lost> {

@@ -6,7 +6,7 @@ use crate::cli::Options;
 use crate::document::{hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, bar, counted, grouped, percent, scaled};
-use crate::open::{Subject, open};
+use crate::open::{Subject, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
@@ -93,7 +93,7 @@ struct Sums {
 }
 
 pub fn run(word: &OsStr, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
-    let subject = open(word, options)?;
+    let subject = open_for_census(word, options)?;
     let inspection = &subject.inspection;
     let mut sums = Sums::default();
     let mut arenas: Vec<&Arena> = inspection.pymalloc.arenas.iter().collect();

@@ -6,7 +6,7 @@ use crate::cli::{By, Options};
 use crate::document::{csv, hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, counted, grouped, percent};
-use crate::open::{Subject, open};
+use crate::open::{Subject, open, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
@@ -147,7 +147,10 @@ pub fn run(
     as_csv: bool,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let subject = open(word, options)?;
+    let subject = match by {
+        By::Kind | By::Size => open_for_census(word, options)?,
+        By::Type | By::Module => open(word, options)?,
+    };
     let view = View { subject: &subject, options, as_csv, limit, by };
     Ok(match by {
         By::Kind => {

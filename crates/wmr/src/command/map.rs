@@ -6,7 +6,7 @@ use crate::cli::Options;
 use crate::document::{csv, hex};
 use crate::failure::Failure;
 use crate::numbers::{Unit, counted};
-use crate::open::{Subject, open};
+use crate::open::{Subject, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::{shown, utf8};
@@ -44,7 +44,7 @@ struct Row {
 }
 
 pub fn run(word: &OsStr, as_csv: bool, options: &Options) -> Result<Answer, Failure> {
-    let subject = open(word, options)?;
+    let subject = open_for_census(word, options)?;
     let rows: Vec<Row> = subject.target.mappings.iter().map(|mapping| row(&subject, mapping)).collect();
     if as_csv {
         return Ok(finished(&subject, csv(&rows)));
