@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::Duration;
 
 /// Ends a script, Python 2 or 3: says `ready PID`, then waits until the test is over, however it
@@ -105,6 +105,18 @@ impl Target {
     /// It ends, or prints nothing for too long.
     pub fn line(&self) -> io::Result<String> {
         self.lines.recv_timeout(LIMIT).map_err(|why| io::Error::other(format!("pid {}: {why}", self.pid)))
+    }
+
+    /// The next line, if it has printed one by now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn line_so_far(&self) -> io::Result<Option<String>> {
+        match self.lines.try_recv() {
+            Ok(line) => Ok(Some(line)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(why) => Err(io::Error::other(format!("pid {}: {why}", self.pid))),
+        }
     }
 
     /// Whether it still runs.

@@ -4,6 +4,7 @@ mod live {
     mod bytes;
     mod errors;
     mod harmless;
+    mod traceless;
 }
 
 use std::path::PathBuf;

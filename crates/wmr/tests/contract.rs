@@ -86,7 +86,7 @@ fn documents() {
         insta::assert_snapshot!(format!("shape_{name}"), shape_of(&document));
         assert_eq!(document["target"]["pid"], json!(target.pid()));
         assert_eq!(document["target"]["python"]["allocator"], json!("pymalloc"));
-        assert_eq!(document["capture"]["method"], json!("stop"));
+        assert_eq!(document["capture"]["method"], json!("clone"));
     }
     let document = json(&[&pid]);
     let facts = json!({ "target": shape(&document["target"]), "capture": shape(&document["capture"]) });

@@ -113,12 +113,7 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
     let made = stop::repeatedly(order.dir, order.patience, || {
         let gone = |source| Failure::Fatal(AttachError::System { pid, what: "start a helper", source });
         let (socket, other) = UnixStream::pair().map_err(gone)?;
-        let task = Task {
-            order,
-            waiting: interrupted::Waiting::of(order.dir),
-            earlier: record::restarted(order.dir),
-            copied: shared.as_deref_mut(),
-        };
+        let task = Task { order, earlier: record::restarted(order.dir), copied: shared.as_deref_mut() };
         let mut child = Child { pid: 0, helper: helper::start(task, other).map_err(gone)?, socket };
         let words = wire::receive(&child.socket).map_err(gone)?;
         match helper::outcome(&words) {

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(super) struct Task<'a> {
     pub order: &'a Order<'a>,
-    pub waiting: Waiting,
     pub earlier: Vec<Restarted>,
     /// Shared with this program: room for what the child will lack.
     pub copied: Option<&'a mut [u8]>,
@@ -222,6 +221,7 @@ fn go_apart(keep: &[i32]) {
 /// Everything between the stop and the going on.
 fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
     let order = task.order;
+    let waiting = Waiting::of(order.dir);
     let stopped = stop::stop(order.dir, order.budget).map_err(|failure| match failure {
         Failure::Busy(tid) => Outcome::Busy(tid),
         Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
@@ -242,11 +242,12 @@ fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
     let time = SystemTime::now();
     let mut injection = Injection::begin(tid, order.seccomp)
         .map_err(|error| refused(if order.seccomp { Reason::Seccomp } else { Reason::Injection }, error))?;
-    let (threads, restarted) = quieten(&stopped, order, &task.waiting, &task.earlier, &mut injection);
+    let (threads, mut restarted) = quieten(&stopped, order, &waiting, &task.earlier, &mut injection);
     // fork(), but for the signal at the child's end. Its stack is an address that faults, should the
     // child ever run.
     let answer = injection.run(order.instruction, libc::SYS_clone, [0, 8, 0, 0, 0, 0]);
     let ended = injection.end();
+    restarted.iter_mut().for_each(|call| call.recount(order.dir));
     let pause = stopped.release();
     resend(order.dir.pid, &injection);
     let answer = answer.and_then(|answer| ended.map(|()| answer));
@@ -400,10 +401,11 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
         return Ok(false);
     }
     let mut injection = Injection::begin(tid, order.seccomp)?;
-    let (_, restarted) = quieten(&stopped, order, &waiting, &earlier, &mut injection);
+    let (_, mut restarted) = quieten(&stopped, order, &waiting, &earlier, &mut injection);
     let options = (libc::__WALL | libc::WNOHANG) as u64;
     let answer = injection.run(instruction, libc::SYS_wait4, [child, 0, options, 0, 0, 0]);
     let ended = injection.end();
+    restarted.iter_mut().for_each(|call| call.recount(order.dir));
     stopped.release();
     resend(order.dir.pid, &injection);
     record::remember(order.dir, &restarted);

@@ -2,8 +2,8 @@
 //! end). Python repeats such calls (PEP 475), C programs often do not; so they are begun anew, and
 //! still end when they would have.
 
-use super::{Call, arch};
-use crate::live::procdir::ProcDir;
+use super::{Call, arch, monotonic};
+use crate::live::procdir::{ProcDir, field_of_stat};
 use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,7 +19,9 @@ enum Limit {
     /// This argument points to a timespec, or is null: for ever. Then what the call answers when it is
     /// over. Nothing is written to the target, so it can only begin again with all of it.
     Timespec(usize, i64),
-    /// Set elsewhere (`SO_RCVTIMEO`), or nowhere.
+    /// That of a socket, or none: this option of the descriptor in the first argument.
+    Socket(libc::c_int),
+    /// Set elsewhere, or nowhere.
     Unknown,
 }
 
@@ -39,30 +41,41 @@ const CALLS: &[(i64, Limit)] = &[
     (libc::SYS_msgsnd, Limit::None),
     (libc::SYS_io_getevents, Limit::Timespec(4, 0)),
     (libc::SYS_io_uring_enter, Limit::Unknown),
-    (libc::SYS_read, Limit::Unknown),
-    (libc::SYS_readv, Limit::Unknown),
-    (libc::SYS_recvfrom, Limit::Unknown),
-    (libc::SYS_recvmsg, Limit::Unknown),
+    (libc::SYS_read, Limit::Socket(libc::SO_RCVTIMEO)),
+    (libc::SYS_readv, Limit::Socket(libc::SO_RCVTIMEO)),
+    (libc::SYS_recvfrom, Limit::Socket(libc::SO_RCVTIMEO)),
+    (libc::SYS_recvmsg, Limit::Socket(libc::SO_RCVTIMEO)),
     (libc::SYS_recvmmsg, Limit::Unknown),
-    (libc::SYS_write, Limit::Unknown),
-    (libc::SYS_writev, Limit::Unknown),
-    (libc::SYS_sendto, Limit::Unknown),
-    (libc::SYS_sendmsg, Limit::Unknown),
-    (libc::SYS_accept, Limit::Unknown),
-    (libc::SYS_accept4, Limit::Unknown),
-    (libc::SYS_connect, Limit::Unknown),
+    (libc::SYS_write, Limit::Socket(libc::SO_SNDTIMEO)),
+    (libc::SYS_writev, Limit::Socket(libc::SO_SNDTIMEO)),
+    (libc::SYS_sendto, Limit::Socket(libc::SO_SNDTIMEO)),
+    (libc::SYS_sendmsg, Limit::Socket(libc::SO_SNDTIMEO)),
+    (libc::SYS_accept, Limit::Socket(libc::SO_RCVTIMEO)),
+    (libc::SYS_accept4, Limit::Socket(libc::SO_RCVTIMEO)),
+    (libc::SYS_connect, Limit::Socket(libc::SO_SNDTIMEO)),
 ];
 
 fn limit(number: i64) -> Option<Limit> {
     CALLS.iter().find(|(known, _)| *known == number).map(|(_, limit)| *limit)
 }
 
-/// When threads that wait in such calls last ran, by the scheduler's clock: that is when they began to
-/// wait. Read ahead of the stop.
+/// When threads that wait in such calls began to. Read just before the stop.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    since: FxHashMap<i32, Duration>,
+    since: FxHashMap<i32, Slept>,
 }
+
+/// A thread that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slept {
+    /// When it fell asleep, `CLOCK_MONOTONIC`.
+    since: Duration,
+    /// How often it has gone to sleep of its own will.
+    times: u64,
+}
+
+/// More threads than these are not looked at: it takes a moment for each.
+const MAX_WAITING: usize = 64;
 
 impl Waiting {
     pub fn of(dir: &ProcDir) -> Self {
@@ -80,11 +93,77 @@ impl Waiting {
     }
 
     fn look_at(&mut self, dir: &ProcDir, tid: i32) {
-        if matches!(limit_now(dir, tid), Some(Limit::Millis(_) | Limit::Timespec(..)))
-            && let Some(ran) = last_ran(dir, tid)
+        if self.since.len() < MAX_WAITING
+            && matches!(limit_now(dir, tid), Some(Limit::Millis(_) | Limit::Timespec(..) | Limit::Socket(_)))
+            && let Some(slept) = asleep_since(dir, tid)
         {
-            self.since.insert(tid, ran);
+            self.since.insert(tid, slept);
         }
+    }
+
+    /// How long a thread that has been stopped had waited. `None` where the system does not tell.
+    fn waited(&self, dir: &ProcDir, tid: i32, now: Duration) -> Option<Duration> {
+        let times = times(dir, tid)?;
+        // The stop was one more sleep. Any other is another wait, which began since we looked.
+        let same = self.since.get(&tid).filter(|slept| times <= slept.times + 1);
+        Some(same.map_or(Duration::ZERO, |slept| now.saturating_sub(slept.since)))
+    }
+}
+
+/// When a thread fell asleep: the scheduler notes when one last ran, by the clock of the processor it
+/// ran on, which may be seconds apart from that of the next. So we go there and see what time it is.
+fn asleep_since(dir: &ProcDir, tid: i32) -> Option<Slept> {
+    let stat = dir.text(&format!("task/{tid}/stat")).ok()?;
+    let processor = field_of_stat(&stat, 39)?;
+    let before = Scheduled::of(&dir.text(&format!("task/{tid}/sched")).ok()?)?;
+    let there = on_processor(processor, || {
+        let own = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
+        Some((Scheduled::of(&own)?.ran, monotonic()))
+    })?;
+    let (clock, now) = there?;
+    Some(Slept { since: now.saturating_sub(clock.saturating_sub(before.ran)), times: before.times })
+}
+
+/// Of /proc/PID/task/TID/sched (CONFIG_SCHED_DEBUG).
+struct Scheduled {
+    ran: Duration,
+    times: u64,
+}
+
+impl Scheduled {
+    fn of(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line.rsplit_once(':')?.1.trim())
+        };
+        // Milliseconds with six decimals.
+        let millis: f64 = field("se.exec_start")?.parse().ok()?;
+        let ran = Duration::try_from_secs_f64(millis / 1e3).ok()?;
+        Some(Scheduled { ran, times: field("nr_voluntary_switches")?.parse().ok()? })
+    }
+}
+
+fn times(dir: &ProcDir, tid: i32) -> Option<u64> {
+    Some(Scheduled::of(&dir.text(&format!("task/{tid}/sched")).ok()?)?.times)
+}
+
+/// Runs `there` on one processor; `None` when that is not ours to run on.
+fn on_processor<T>(processor: u64, there: impl FnOnce() -> T) -> Option<T> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a set of bits, all zero; the calls read and fill it in, and it lives across them. CPU_SET
+    // ignores a number beyond its size.
+    unsafe {
+        let mut usual: libc::cpu_set_t = std::mem::zeroed();
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(processor).ok().filter(|&n| n < size * 8)?, &mut one);
+        if libc::sched_getaffinity(0, size, &raw mut usual) != 0
+            || libc::sched_setaffinity(0, size, &raw const one) != 0
+        {
+            return None;
+        }
+        let result = there();
+        libc::sched_setaffinity(0, size, &raw const usual);
+        Some(result)
     }
 }
 
@@ -99,15 +178,6 @@ fn limit_now(dir: &ProcDir, tid: i32) -> Option<Limit> {
     limit(text.split_ascii_whitespace().next()?.parse().ok()?)
 }
 
-/// `se.exec_start` of /proc/PID/task/TID/sched, milliseconds with six decimals. It is the clock of a
-/// processor: only good to be compared with the same thread's a moment later.
-fn last_ran(dir: &ProcDir, tid: i32) -> Option<Duration> {
-    let text = dir.text(&format!("task/{tid}/sched")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("se.exec_start"))?;
-    let millis: f64 = line.rsplit_once(':')?.1.trim().parse().ok()?;
-    Duration::try_from_secs_f64(millis / 1e3).ok()
-}
-
 /// One call that was begun anew with all of its time. When that is so twice, a capture every second
 /// could hold up a wait of ten seconds for ever; so it is remembered when the first time was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +185,24 @@ pub(super) struct Restarted {
     pub tid: i32,
     pub call: Call,
     pub stack: u64,
-    /// `CLOCK_MONOTONIC` when the wait began.
+    /// `CLOCK_MONOTONIC` when the wait began, and when it was begun anew.
     pub since: Duration,
+    pub last: Duration,
+    /// How often the thread had gone to sleep of its own will, its stops included, when it was let go.
+    pub times: u64,
+}
+
+impl Restarted {
+    /// Counts the stops of an injection in. Just before the thread is let go.
+    pub fn recount(&mut self, dir: &ProcDir) {
+        self.times = times(dir, self.tid).unwrap_or(self.times);
+    }
+
+    /// Is this still the wait that was begun anew? The thread fell asleep in it and was stopped, no
+    /// more. Programs wait in loops: the same call with the same arguments says nothing.
+    fn goes_on(&self, tid: i32, call: &Call, stack: u64, times: u64) -> bool {
+        (self.tid, &self.call, self.stack) == (tid, call, stack) && times <= self.times + 2
+    }
 }
 
 /// What to do about an interrupted call.
@@ -142,20 +228,35 @@ pub(super) fn mend(
 ) -> (bool, Option<Restarted>) {
     let Some(call) = arch::interrupted(registers) else { return (false, None) };
     let Some(limit) = limit(call.number) else { return (false, None) };
-    let waited = || {
-        let began = *waiting.since.get(&tid)?;
-        Some(last_ran(dir, tid)?.saturating_sub(began))
-    };
-    let before = earlier.iter().find(|old| (old.tid, &old.call, old.stack) == (tid, &call, stack));
+    let waited = || waiting.waited(dir, tid, now);
+    let times =
+        dir.text(&format!("task/{tid}/sched")).ok().and_then(|text| Some(Scheduled::of(&text)?.times));
+    // Where the system does not count, a wait is taken for the one before: then it ends early.
+    let before = earlier.iter().find(|old| old.goes_on(tid, &call, stack, times.unwrap_or(old.times)));
     let (remedy, since) = match limit {
         Limit::None => (Remedy::Restart, None),
         Limit::Millis(index) => (of_millis(index, call.arguments[index], waited()), None),
         Limit::Timespec(index, _) if call.arguments[index] == 0 => (Remedy::Restart, None),
-        Limit::Timespec(index, answer) => {
-            let since = before.map_or(now.saturating_sub(waited().unwrap_or_default()), |old| old.since);
-            match timespec(mem, call.arguments[index]) {
-                Some(limit) if now.saturating_sub(since) >= limit => (Remedy::Finish(answer), None),
-                Some(_) => (Remedy::Restart, Some(since)),
+        Limit::Timespec(..) | Limit::Socket(_) => {
+            let since =
+                before.map_or_else(|| now.saturating_sub(waited().unwrap_or_default()), |old| old.since);
+            let (limit, answer) = match limit {
+                Limit::Timespec(index, answer) => (timespec(mem, call.arguments[index]), answer),
+                Limit::Socket(option) => (socket_limit(dir, call.arguments[0], option), TIMED_OUT),
+                _ => (None, 0),
+            };
+            match limit {
+                Some(Duration::ZERO) => (Remedy::Restart, None),
+                Some(limit) => {
+                    // A wait whose own time is over is not interrupted, it ends. So this is the next one.
+                    let same = before.filter(|old| now.saturating_sub(old.last) < limit);
+                    let waited = || waited().filter(|&waited| waited < limit).unwrap_or_default();
+                    let since = same.map_or_else(|| now.saturating_sub(waited()), |old| old.since);
+                    match now.saturating_sub(since) >= limit {
+                        true => (Remedy::Finish(answer), None),
+                        false => (Remedy::Restart, Some(since)),
+                    }
+                }
                 None => (Remedy::Leave, None),
             }
         }
@@ -171,7 +272,7 @@ pub(super) fn mend(
         }
         Remedy::Finish(answer) => arch::finish(registers, answer),
     }
-    (true, since.map(|since| Restarted { tid, call, stack, since }))
+    (true, since.map(|since| Restarted { tid, call, stack, since, last: now, times: times.unwrap_or(0) }))
 }
 
 /// The rest of a timeout in milliseconds, an `int` to the kernel.
@@ -183,14 +284,41 @@ fn of_millis(index: usize, argument: u64, waited: Option<Duration>) -> Remedy {
     match waited {
         None => Remedy::Leave,
         Some(waited) => {
+            let timeout = Duration::from_millis(timeout as u64);
+            // A wait whose time is over is not interrupted, it ends. So this is the next one. Timers may
+            // be late by a little, though.
+            let waited = if waited > timeout + Duration::from_millis(2) { Duration::ZERO } else { waited };
             // Rounded up, as the kernel waits at least as long as it is told.
-            let rest = Duration::from_millis(timeout as u64).saturating_sub(waited);
-            match u64::try_from(rest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX) {
-                0 => Remedy::Finish(0),
-                rest => Remedy::RestartWith(index, rest),
-            }
+            let rest = timeout.saturating_sub(waited).as_nanos().div_ceil(1_000_000);
+            Remedy::RestartWith(index, u64::try_from(rest).unwrap_or(u64::MAX))
         }
     }
+}
+
+/// A timeout of one of the target's sockets; zero is none, also where it is no socket at all.
+fn socket_limit(dir: &ProcDir, descriptor: u64, option: libc::c_int) -> Option<Duration> {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let owned = |fd: libc::c_long| {
+        // SAFETY: a descriptor that a system call has just made for this process.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    };
+    // SAFETY: takes integers.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, dir.pid, 0) })?;
+    // A second descriptor of the same socket: it is only asked, and closed, which nobody notices.
+    // SAFETY: takes integers.
+    let socket =
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor as i32, 0) })?;
+    let mut limit = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut size = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: fills in at most `size` bytes of the structure, which lives across the call.
+    let asked = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut limit).cast(), &raw mut size)
+    };
+    if asked != 0 {
+        let error = std::io::Error::last_os_error().raw_os_error();
+        return (error == Some(libc::ENOTSOCK)).then_some(Duration::ZERO);
+    }
+    Some(Duration::from_secs(limit.tv_sec as u64) + Duration::from_micros(limit.tv_usec as u64))
 }
 
 fn timespec(mem: &File, addr: u64) -> Option<Duration> {
@@ -213,7 +341,9 @@ mod tests {
         };
         assert_eq!(of(-1, None), Remedy::Restart);
         assert_eq!(of(5000, Some(1_200_500)), Remedy::RestartWith(3, 3800));
-        assert_eq!(of(5000, Some(5_000_000)), Remedy::Finish(0));
+        assert_eq!(of(5000, Some(5_000_100)), Remedy::RestartWith(3, 0));
+        // It has ended since, and this is another one.
+        assert_eq!(of(5000, Some(5_500_000)), Remedy::RestartWith(3, 5000));
         // Nobody knows since when: a wait that might never end is worse than an EINTR.
         assert_eq!(of(5000, None), Remedy::Leave);
     }

@@ -101,12 +101,14 @@ fn parse(line: &str) -> Option<Restarted> {
     let mut words = line.split(' ').map(|word| word.parse::<u64>().ok());
     let mut next = || words.next().flatten();
     let (tid, number, stack, since) = (next()? as i32, next()? as i64, next()?, next()?);
+    let (last, times) = (next()?, next()?);
     let mut arguments = [0; 6];
     for argument in &mut arguments {
         *argument = next()?;
     }
     let call = Call { number, arguments };
-    Some(Restarted { tid, call, stack, since: Duration::from_nanos(since) })
+    let (since, last) = (Duration::from_nanos(since), Duration::from_nanos(last));
+    Some(Restarted { tid, call, stack, since, last, times })
 }
 
 /// Replaces what was remembered of these threads.
@@ -119,9 +121,10 @@ pub(super) fn remember(dir: &ProcDir, new: &[Restarted]) {
     all.retain(|old| new.iter().all(|new| new.tid != old.tid));
     all.extend_from_slice(new);
     let mut text = String::new();
-    for Restarted { tid, call, stack, since } in &all {
+    for Restarted { tid, call, stack, since, last, times } in &all {
         use std::fmt::Write;
-        let _ = write!(text, "{tid} {} {stack} {}", call.number, since.as_nanos());
+        let _ =
+            write!(text, "{tid} {} {stack} {} {} {times}", call.number, since.as_nanos(), last.as_nanos());
         for argument in call.arguments {
             let _ = write!(text, " {argument}");
         }
@@ -138,7 +141,13 @@ mod tests {
     fn what_is_remembered_comes_back() {
         let own = ProcDir::open(std::process::id() as i32).unwrap();
         let call = Call { number: 128, arguments: [1, u64::MAX, 3, 4, 5, 6] };
-        let one = Restarted { tid: 7, call, stack: 1 << 47, since: Duration::from_nanos(123_456_789_012) };
+        let one = Restarted {
+            tid: 7,
+            call,
+            stack: 1 << 47,
+            since: Duration::from_nanos(123_456_789_012),
+            times: 9,
+        };
         remember(&own, std::slice::from_ref(&one));
         assert_eq!(restarted(&own), [one.clone()]);
         let later = Restarted { since: Duration::from_secs(900), ..one };
