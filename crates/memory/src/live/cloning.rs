@@ -28,7 +28,7 @@ impl Source {
         if let Some(why) = self.obstacle(&before, &burden, &groups) {
             return Err(NoClone::Refused(why));
         }
-        let predicted = burden.clone();
+        let predicted = burden.of_clone();
         if let Some(limit) = options.max_pause.filter(|&limit| predicted > limit) {
             let method = Method::Clone;
             return Err(AttachError::TooLong { pid, method, predicted, limit, burden }.into());

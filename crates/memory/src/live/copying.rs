@@ -37,7 +37,7 @@ impl Source {
         let stopped = options.capture != Capturing::None;
         if stopped && let Some(limit) = options.max_pause {
             let burden = Burden::of(&before, 0, self.status.threads);
-            let predicted = burden.copy();
+            let predicted = burden.of_copy();
             if predicted > limit {
                 return Err(match not_cloned {
                     Some(why) => AttachError::NotCloned { pid, why: why.to_owned(), predicted, limit },

@@ -40,7 +40,7 @@ impl Burden {
 
     /// The stop of a clone. Measured on Linux 6.18, two processors: 26–35 ms a GiB of small pages, 1 ms of
     /// huge ones, 340 ms of pinned ones; the upper ends are taken.
-    pub fn clone(&self) -> Duration {
+    pub fn of_clone(&self) -> Duration {
         self.stopping()
             + per_gib(self.small, 35.0)
             + per_gib(self.huge, 1.0)
@@ -50,7 +50,7 @@ impl Burden {
     }
 
     /// The stop of a copy: 199–310 ms a GiB of small pages, 75–79 of huge ones.
-    pub fn copy(&self) -> Duration {
+    pub fn of_copy(&self) -> Duration {
         self.stopping() + per_gib(self.small + self.apart, 310.0) + per_gib(self.huge, 80.0)
     }
 
@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn a_gigabyte_of_small_pages() {
         let burden = Burden { small: 1 << 30, threads: 1, ..Burden::default() };
-        assert_eq!(burden.clone().as_millis(), 35);
-        assert_eq!(burden.copy().as_millis(), 310);
+        assert_eq!(burden.of_clone().as_millis(), 35);
+        assert_eq!(burden.of_copy().as_millis(), 310);
         let huge = Burden { huge: 1 << 30, threads: 100, ..Burden::default() };
-        assert_eq!(huge.clone().as_micros(), 2500);
+        assert_eq!(huge.of_clone().as_micros(), 2500);
     }
 }

@@ -370,9 +370,9 @@ pub(super) fn clear(order: &Order, child: i32, rounds: u32) -> bool {
             return true;
         }
         for tid in threads_by_ease(order.dir) {
-            match collect(order, tid, inner) {
-                Ok(true) => return true,
-                Ok(false) | Err(_) => {}
+            // A thread that cannot be had just now: the next, or later.
+            if let Ok(true) = collect(order, tid, inner) {
+                return true;
             }
         }
         std::thread::sleep(Duration::from_millis(1 << round.min(7)));

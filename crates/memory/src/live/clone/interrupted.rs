@@ -238,8 +238,6 @@ pub(super) fn mend(
         Limit::Millis(index) => (of_millis(index, call.arguments[index], waited()), None),
         Limit::Timespec(index, _) if call.arguments[index] == 0 => (Remedy::Restart, None),
         Limit::Timespec(..) | Limit::Socket(_) => {
-            let since =
-                before.map_or_else(|| now.saturating_sub(waited().unwrap_or_default()), |old| old.since);
             let (limit, answer) = match limit {
                 Limit::Timespec(index, answer) => (timespec(mem, call.arguments[index]), answer),
                 Limit::Socket(option) => (socket_limit(dir, call.arguments[0], option), TIMED_OUT),

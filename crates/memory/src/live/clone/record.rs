@@ -55,12 +55,9 @@ pub(super) fn sweep(order: &Order) {
             numbers.map(|text| text.split('.').flat_map(str::parse).collect()).unwrap_or_default();
         let &[child, started, parent] = numbers.as_slice() else { continue };
         let child = child as i32;
-        if start_time(child) != Some(started) {
-            let _ = fs::remove_file(entry.path());
-        } else if parent == order.dir.pid as u64
-            && is_zombie_of(child, order.dir.pid)
-            && helper::clear(order, child, 4)
-        {
+        let gone = start_time(child) != Some(started);
+        let left = || parent == order.dir.pid as u64 && is_zombie_of(child, order.dir.pid);
+        if gone || left() && helper::clear(order, child, 4) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -141,15 +138,10 @@ mod tests {
     fn what_is_remembered_comes_back() {
         let own = ProcDir::open(std::process::id() as i32).unwrap();
         let call = Call { number: 128, arguments: [1, u64::MAX, 3, 4, 5, 6] };
-        let one = Restarted {
-            tid: 7,
-            call,
-            stack: 1 << 47,
-            since: Duration::from_nanos(123_456_789_012),
-            times: 9,
-        };
+        let since = Duration::from_nanos(123_456_789_012);
+        let one = Restarted { tid: 7, call, stack: 1 << 47, since, last: since * 2, times: 9 };
         remember(&own, std::slice::from_ref(&one));
-        assert_eq!(restarted(&own), [one.clone()]);
+        assert_eq!(restarted(&own), std::slice::from_ref(&one));
         let later = Restarted { since: Duration::from_secs(900), ..one };
         remember(&own, std::slice::from_ref(&later));
         assert_eq!(restarted(&own), [later]);
