@@ -21,7 +21,7 @@ pub use interpreter::{
     Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort, venv, venv_dir,
     workload,
 };
-pub use target::{READY, Target};
+pub use target::{READY, Target, at_rest};
 
 use std::path::{Path, PathBuf};
 

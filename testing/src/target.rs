@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ends a script, Python 2 or 3: says `ready PID`, then waits until the test is over, however it
 /// ends (even killed, the test leaves no target behind: its end of the pipe closes).
@@ -138,4 +138,43 @@ impl Drop for Target {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a process touches no page it has not touched before: its first thread waits for its
+/// stdin, or has been through a loop that waits a few times, without a page fault.
+///
+/// A target that has just said that it is ready still returns from the write; what it touches on the
+/// way is in one figure of its memory and not in another that was read before.
+///
+/// # Errors
+/// It ends, or never comes to rest.
+pub fn at_rest(pid: i32) -> io::Result<()> {
+    let start = Instant::now();
+    let (mut faults, mut waits) = (None, 0);
+    while start.elapsed() < LIMIT {
+        let (faults_now, waits_now) = activity(pid)?;
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
+        // read(0, …): call 0 on x86-64, 63 on arm64.
+        let reads = call.starts_with("0 0x0 ") || call.starts_with("63 0x0 ");
+        if faults != Some(faults_now) {
+            (faults, waits) = (Some(faults_now), waits_now);
+        } else if reads || waits_now >= waits + 3 {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other(format!("pid {pid} does not come to rest")))
+}
+
+/// The page faults of a process, and how often its first thread waited.
+fn activity(pid: i32) -> io::Result<(u64, u64)> {
+    let number = |text: Option<&str>| text.and_then(|n| n.trim().parse().ok());
+    let odd = || io::Error::other(format!("pid {pid}: odd figures in /proc"));
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The tenth field; the second one, in parentheses, may contain anything.
+    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).ok_or_else(odd)?;
+    let faults = number(fields.split(' ').nth(7)).ok_or_else(odd)?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    Ok((faults, number(waits).ok_or_else(odd)?))
 }

@@ -6,7 +6,7 @@ use wmr_alloc::SpanKind;
 use wmr_heap::{Inspection, TypeRow, inspect};
 use wmr_memory::Target;
 use wmr_memory::live::attach;
-use wmr_testing::{Interpreter, build_extension, python, venv};
+use wmr_testing::{Interpreter, at_rest, build_extension, python, venv};
 
 const VERSIONS: [&str; 2] = ["3.11", "3.13"];
 
@@ -83,6 +83,7 @@ fn look(python: &Interpreter, name: &str, n: u64, path: Option<&Path>) -> Seen {
             }
         })
         .unwrap_or_else(|e| panic!("{name} on {}: {e}", python.version));
+    at_rest(process.pid()).expect("at rest");
     let target = attach(process.pid(), &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("inspected");
     assert!(inspection.python.is_ok(), "{}", python.version);

@@ -42,16 +42,6 @@ fn status(pid: i32, field: &str) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// Waits until the target waits for input: what it prints comes a few instructions before that, and
-/// those may still touch new pages.
-fn at_rest(pid: i32) {
-    // read(0, …): call 0 on x86-64, 63 on arm64.
-    let reads = |text: String| text.starts_with("0 0x0 ") || text.starts_with("63 0x0 ");
-    while !std::fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(reads) {
-        std::thread::yield_now();
-    }
-}
-
 /// This test program anew, running one helper "test" with a variable set: an inspector that can be
 /// killed, or that has fewer rights.
 fn inspector(pid: i32) -> Command {

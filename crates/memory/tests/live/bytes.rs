@@ -1,10 +1,10 @@
 //! What is read equals what the target has there.
 
-use super::super::{at_rest, picture, start, status};
+use super::super::{picture, start, status};
 use std::collections::HashMap;
 use wmr_memory::live::{Capturing, LiveOptions, attach};
 use wmr_memory::{Backing, Memory, Method, Why};
-use wmr_testing::{READY, Target};
+use wmr_testing::{READY, Target, at_rest};
 
 pub const MENAGERIE: &str = include_str!("menagerie.c");
 const PAGE: u64 = 4096;
@@ -129,7 +129,7 @@ fn every_sort_of_mapping_reads_as_the_target_sees_it() {
 
 /// Of a target at rest, to the byte.
 fn assert_charged_as_smaps_says(pid: i32, what: &str) {
-    at_rest(pid);
+    at_rest(pid).unwrap();
     let picture = picture(pid);
     let charge = |m: &wmr_memory::Mapping| m.residency.charge(m.start..m.end);
     for mapping in &picture.mappings {

@@ -1,17 +1,17 @@
 //! What an inspection leaves behind: nothing.
 
-use super::super::{at_rest, inspector, picture, start, status};
+use super::super::{inspector, picture, start, status};
 use super::bytes::MENAGERIE;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 use wmr_memory::live::{Capturing, LiveOptions, attach};
-use wmr_testing::Target;
+use wmr_testing::{Target, at_rest};
 
 /// Everything that reading too much would change. Not what others who map the same files change: Pss,
 /// and which file pages are private.
 fn footprint(pid: i32) -> Vec<String> {
-    at_rest(pid);
+    at_rest(pid).unwrap();
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let fields =
@@ -125,7 +125,7 @@ fn killing_the_inspector_leaves_the_target_running() {
     }
     // The helpers of those that were killed while a clone lived clear it away.
     super::traceless::no_children_left(target.pid());
-    at_rest(target.pid());
+    at_rest(target.pid()).unwrap();
     assert_eq!(status(target.pid(), "TracerPid"), "0");
     assert!(status(target.pid(), "State").starts_with('S'));
 }
