@@ -126,6 +126,7 @@ fn open(
         ppid: said.ppid,
         exe: arguments::executable(&areas, &said, &memory),
         cmdline: arguments::command_line(&said, &memory),
+        auxv: said.auxv.clone(),
         ..Process::default()
     };
     let capture = Capture { method: Method::File, pause: Duration::ZERO, consistent: true, time };

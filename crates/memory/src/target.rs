@@ -105,6 +105,11 @@ pub struct Process {
     pub uss: Option<u64>,
     pub swap: Option<u64>,
     pub peak_rss: Option<u64>,
+    /// The tightest limit of the memory cgroups it is in.
+    pub memory_limit: Option<u64>,
+    /// The auxiliary vector as the kernel gave it: pairs of 64-bit words, `AT_NULL` last; empty when
+    /// unknown.
+    pub auxv: Vec<u8>,
 }
 
 /// One opened target: what every layer above works on.

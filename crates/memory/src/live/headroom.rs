@@ -82,6 +82,11 @@ impl Groups {
         !self.folders.is_empty()
     }
 
+    /// The tightest limit, bytes.
+    pub fn limit(&self) -> Option<u64> {
+        self.folders.iter().filter_map(|(folder, version)| version.limit(folder)).min()
+    }
+
     /// The least that any of them has left; `None` without a limit.
     pub fn available(&self) -> Option<u64> {
         self.folders.iter().filter_map(|(folder, version)| version.available(folder)).min()

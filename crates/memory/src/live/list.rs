@@ -112,6 +112,7 @@ fn facts(dir: &ProcDir) -> Process {
         uss: usage.map(|u| u.private_clean + u.private_dirty),
         swap: usage.map(|u| u.swap).or(status.swap),
         peak_rss: status.peak_rss,
+        ..Process::default()
     }
 }
 

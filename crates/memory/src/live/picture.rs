@@ -2,6 +2,7 @@
 
 use super::copy::Extent;
 use super::files::LiveFiles;
+use super::headroom::Groups;
 use super::memory::{Hole, LiveMemory, Region, Rest};
 use super::pagemap::{self, Entries, PAGE};
 use super::procdir::{ProcDir, Status};
@@ -221,6 +222,8 @@ fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entr
         uss: sum(|m| m.usage.private_clean + m.usage.private_dirty),
         swap: sum(|m| m.usage.swap),
         peak_rss: status.peak_rss,
+        memory_limit: Groups::of(dir.path("cgroup")).limit(),
+        auxv: view.read("auxv").unwrap_or_default(),
     }
 }
 
