@@ -277,18 +277,38 @@ impl<'t> Types<'t> {
     }
 
     fn dunder_module(&self, reader: &mut Reader, addr: u64) -> Option<String> {
-        let dict = reader.u64(addr.wrapping_add(self.model.layout.type_object.tp_dict)).ok()?;
-        let mut found = None;
-        dicts::for_each_entry(self.model, reader, dict, MAX_NAMESPACE, &mut |reader, key, value| {
-            // One character more than needed tells "__module__" from what begins with it.
-            if read_text(self.model, reader, key, 11).as_deref() == Some("__module__") {
-                found = read_text(self.model, reader, value, MAX_NAME);
-                return false;
-            }
-            true
-        });
-        found
+        let (_, value) = dunder_module(self.model, reader, addr)?;
+        read_text(self.model, reader, value, MAX_NAME)
     }
+}
+
+/// `__module__` in a type's namespace: the key and the value.
+fn dunder_module(model: &Model, reader: &mut Reader, addr: u64) -> Option<(u64, u64)> {
+    let dict = reader.u64(addr.wrapping_add(model.layout.type_object.tp_dict)).ok()?;
+    let mut found = None;
+    dicts::for_each_entry(model, reader, dict, MAX_NAMESPACE, &mut |reader, key, value| {
+        // One character more than needed tells "__module__" from what begins with it.
+        if read_text(model, reader, key, 11).as_deref() == Some("__module__") {
+            found = Some((key, value));
+        }
+        found.is_none()
+    });
+    found
+}
+
+/// What a type's name is read from: its `str` objects, and the C string `tp_name` with its bytes.
+pub fn named_by(model: &Model, reader: &mut Reader, ty: &Type) -> (Vec<u64>, Range<u64>) {
+    let mut objects = Vec::new();
+    if ty.shape.is_heap_type() {
+        let l = model.layout.heap_type;
+        let fields = [Some(l.ht_name), l.ht_qualname].into_iter().flatten();
+        objects.extend(fields.filter_map(|at| reader.u64(ty.addr.wrapping_add(at)).ok()));
+        objects
+            .extend(dunder_module(model, reader, ty.addr).into_iter().flat_map(|(key, value)| [key, value]));
+    }
+    let text = reader.u64(ty.addr.wrapping_add(model.layout.type_object.tp_name)).unwrap_or(0);
+    let length = reader.cstr(text, MAX_NAME).map_or(0, |name| name.len() as u64 + 1);
+    (objects, text..text.saturating_add(length))
 }
 
 /// A thread's view of [`Types`]: lookups without the lock for words seen before.

@@ -110,6 +110,12 @@ impl Census {
         self.laid_out.get(index) == Some(&index)
     }
 
+    /// How many bytes of an instance were laid out in C; what follows, a `class` statement added.
+    pub(crate) fn laid_out_in_c(&self, index: usize) -> u32 {
+        let laid_out = self.laid_out.get(index).and_then(|&at| self.types.get(at));
+        laid_out.map_or(u32::MAX, |ty| ty.shape.basicsize)
+    }
+
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
     pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))

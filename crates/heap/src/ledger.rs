@@ -9,7 +9,7 @@ use crate::kinds::{Domain, KindId, Kinds, Sure};
 use rayon::prelude::*;
 use std::ops::Range;
 use wmr_alloc::{Blocks, State};
-use wmr_memory::{Backing, Charge, Mapping, Run, Target, TargetKind};
+use wmr_memory::{Backing, Charge, Mapping, Run, Target};
 
 /// Sums of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -224,7 +224,7 @@ fn ledger(target: &Target, runs: &[Run], kinds: &Kinds, sums: &Sums) -> Ledger {
         .filter(|row| row.bytes > 0)
         .collect();
     Ledger {
-        basis: if target.kind == TargetKind::Process { "rss+swap" } else { "stored" },
+        basis: if target.knows_residency() { "rss+swap" } else { "stored" },
         total: whole.total(),
         rss: whole.resident,
         swap: whole.swapped,

@@ -8,6 +8,7 @@ pub mod ledger;
 mod marks;
 mod misstated;
 mod rows;
+mod strip;
 
 pub use census::{Census, Known};
 pub use inspect::{Inspection, inspect, inspect_only, model};
@@ -16,4 +17,5 @@ pub use ledger::{Amount, KnownRange, Ledger, Tally};
 pub use marks::Mark;
 pub use misstated::Misstated;
 pub use rows::{KindRow, ModuleRow, SizeRow, TypeRow};
+pub use strip::Strip;
 pub use wmr_alloc::TooManyBlocks;

@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 /// A read that could not be satisfied: where, and why. Never answered with zeroes instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{addr:#x}: {why}")]
@@ -8,7 +10,7 @@ pub struct Fault {
 }
 
 /// Why a [`Fault`] happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Why {
     #[error("not mapped")]
     NotMapped,
@@ -19,8 +21,11 @@ pub enum Why {
     /// Mapped, but the capture or the core left it out and no matching file has it.
     #[error("not in the capture, and no matching file found")]
     NotCaptured,
-    #[error("cut off by the end of a truncated core file")]
+    #[error("cut off by the end of a truncated file")]
     Truncated,
+    /// Of a snapshot: its checksum does not fit.
+    #[error("damaged in the snapshot file")]
+    Damaged,
     /// Device, userfaultfd or other memory that is never read.
     #[error("not safe to read")]
     Unsafe,

@@ -3,11 +3,13 @@
 mod dynamic;
 mod elf;
 mod find;
+mod parts;
 mod symbols;
 
 pub(crate) use elf::Headers as ElfHeaders;
 pub use find::find_images;
 pub(crate) use find::shown;
+pub(crate) use parts::worth_keeping;
 
 use crate::file::FileBytes;
 use std::ops::Range;
@@ -115,6 +117,11 @@ impl Image {
     /// Writable segments: `.data`, `.bss`, relocated read-only data.
     pub fn writable(&self) -> impl Iterator<Item = Range<u64>> {
         self.segments.iter().filter(|s| s.write).map(|s| s.range.clone())
+    }
+
+    /// The whole file, where it could be had.
+    pub(crate) fn file(&self) -> Option<&FileBytes> {
+        self.file.as_ref()
     }
 
     /// What the file holds from run-time address `addr` on, to the end of the segment's `p_filesz`:

@@ -1,4 +1,4 @@
-//! Bytes by address: a live process or a core file behind one trait.
+//! Bytes by address: a live process, a core or a snapshot file behind one trait.
 //!
 //! This is the only crate that touches another process or a file format. It knows no allocator and
 //! no Python. What it hands up is a [`Target`]: a [`Memory`] to read, and beside it the mappings
@@ -10,14 +10,22 @@ mod file;
 mod image;
 pub mod live;
 mod mapping;
+mod output;
 mod reader;
+mod snapshot;
 pub mod synthetic;
 mod target;
+mod text;
 
 pub use self::core::{CoreError, CoreOptions, open_core, open_core_bytes};
 pub use fault::{Fault, Why};
 pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
+pub use output::Output;
 pub use reader::Reader;
+pub use snapshot::{
+    Kept, Redact, SnapshotError, SnapshotOptions, is_snapshot, open_snapshot, open_snapshot_bytes,
+    write_snapshot,
+};
 pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread, Window};

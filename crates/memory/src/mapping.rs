@@ -1,7 +1,10 @@
+use crate::text;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// One mapping of the address space, as `/proc/PID/smaps` or a core's program headers list it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
@@ -11,6 +14,7 @@ pub struct Mapping {
     pub dev: (u32, u32),
     pub inode: u64,
     /// The kernel's name for it: a path without " (deleted)", `[heap]`, `[stack]`, `[anon:…]`, or empty.
+    #[serde(with = "text::latin1")]
     pub name: Vec<u8>,
     /// The file behind it was deleted or replaced.
     pub deleted: bool,
@@ -21,7 +25,8 @@ pub struct Mapping {
     pub residency: Residency,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Perms {
     pub read: bool,
     pub write: bool,
@@ -30,7 +35,7 @@ pub struct Perms {
 }
 
 /// What lies behind a mapping.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     #[default]
     Anonymous,
@@ -49,7 +54,8 @@ pub enum Backing {
 }
 
 /// The figures of one smaps entry, bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     pub rss: u64,
     pub pss: u64,
@@ -85,15 +91,34 @@ impl PageState {
 }
 
 /// Bytes `start..end` in one state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u8)", into = "(u64, u64, u8)")]
 pub struct Run {
     pub start: u64,
     pub end: u64,
     pub state: PageState,
 }
 
+/// In files: start, end, and the flags of the state from bit 0 on in the order of their declaration.
+impl From<Run> for (u64, u64, u8) {
+    fn from(run: Run) -> Self {
+        let PageState { present, swapped, file, exclusive, zero, huge } = run.state;
+        let flags = [present, swapped, file, exclusive, zero, huge];
+        let bits = flags.iter().enumerate().fold(0, |bits, (i, &set)| bits | u8::from(set) << i);
+        (run.start, run.end, bits)
+    }
+}
+
+impl From<(u64, u64, u8)> for Run {
+    fn from((start, end, bits): (u64, u64, u8)) -> Self {
+        let [present, swapped, file, exclusive, zero, huge] = std::array::from_fn(|i| bits & 1 << i != 0);
+        Run { start, end, state: PageState { present, swapped, file, exclusive, zero, huge } }
+    }
+}
+
 /// Runs in address order, not overlapping; what no run covers was never touched.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Residency {
     pub runs: Vec<Run>,
 }

@@ -1,5 +1,6 @@
 use crate::live::Lost;
-use crate::{Fault, Image, Mapping, Reader};
+use crate::{Fault, Image, Mapping, Reader, text};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,11 @@ pub trait Memory: Send + Sync {
     /// read: [`read`](Self::read) tells why.
     fn window(&self, _addr: u64) -> Option<Window> {
         None
+    }
+
+    /// What was found broken while reading, in words: for sources that are looked into as they are read.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Nothing more will be read: lets go of what the source holds outside of this program. How long a
@@ -46,7 +52,7 @@ impl Window {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
     Process,
     Core,
@@ -54,7 +60,7 @@ pub enum TargetKind {
 }
 
 /// How the bytes were got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     /// All threads stopped for as long as a copy-on-write clone takes, resumed; the clone is read.
     Clone,
@@ -62,12 +68,12 @@ pub enum Method {
     Stop,
     /// Copied while it ran: not consistent.
     None,
-    /// Read from a file.
+    /// Read from a core file.
     File,
 }
 
 /// What the capture cost and how far it can be trusted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Capture {
     pub method: Method,
     /// How long the target was stopped. Zero for files and for [`Method::None`].
@@ -78,9 +84,11 @@ pub struct Capture {
 }
 
 /// A thread at the time of the capture.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Thread {
     pub tid: i32,
+    #[serde(with = "text::latin1")]
     pub name: Vec<u8>,
     /// Stack pointer, 0 when unknown.
     pub sp: u64,
@@ -93,12 +101,15 @@ pub struct Thread {
 }
 
 /// What the system says of the process. Bytes, not pages; absent facts are `None`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     pub pid: i32,
     pub ppid: Option<i32>,
     /// Path of the executable as the kernel names it, without " (deleted)".
+    #[serde(with = "text::latin1")]
     pub exe: Vec<u8>,
+    #[serde(with = "text::latin1_list")]
     pub cmdline: Vec<Vec<u8>>,
     pub rss: Option<u64>,
     pub pss: Option<u64>,
@@ -109,6 +120,7 @@ pub struct Process {
     pub memory_limit: Option<u64>,
     /// The auxiliary vector as the kernel gave it: pairs of 64-bit words, `AT_NULL` last; empty when
     /// unknown.
+    #[serde(with = "text::latin1")]
     pub auxv: Vec<u8>,
 }
 
@@ -129,6 +141,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// Is it known which pages were in RAM and swapped? Else residency means what is stored.
+    pub fn knows_residency(&self) -> bool {
+        // A core does not tell, nor does what was kept of one.
+        self.kind != TargetKind::Core && self.process.rss.is_some()
+    }
+
     /// A cursor for reading; cheap, make one per thread or pass.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&*self.memory)

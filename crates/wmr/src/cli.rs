@@ -7,12 +7,13 @@ use std::time::Duration;
 use wmr_memory::live::Capturing;
 
 const AFTER: &str = "\
-TARGET is a pid or a core file. A file whose name is all digits is written ./123.
+TARGET is a pid, a core or a snapshot file. A file whose name is all digits is written ./123.
 
 Examples:
   wmr 4242                         the answer on one screen
   wmr heap 4242 --by type          every type with its objects
   wmr arenas core.4242 --json      the same questions to a core file
+  wmr snapshot 4242 -o it.wmr      keep it; wmr it.wmr opens it on any machine
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
 (what is known without Python is printed all the same), 5 the process vanished.";
@@ -21,9 +22,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
 #[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
 /// Dude, where's my RAM? Every resident byte of a Python process named, from outside.
 ///
-/// Looks at a live process or at a core file; nothing runs in the process and nothing is written to it.
+/// Looks at a live process, a core or a snapshot; nothing runs in the process and nothing is written to it.
 pub struct Cli {
-    /// A pid or a core file: the answer on one screen
+    /// A pid, a core or a snapshot file: the answer on one screen
     pub target: Option<OsString>,
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -116,7 +117,7 @@ pub enum Command {
     },
     /// Where every byte is: domain, kind, detail, count, bytes
     Heap {
-        /// A pid or a core file
+        /// A pid, a core or a snapshot file
         target: OsString,
         /// What the rows are
         #[arg(long, value_name = "WHAT", default_value = "kind")]
@@ -129,7 +130,7 @@ pub enum Command {
     },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
     Arenas {
-        /// A pid or a core file
+        /// A pid, a core or a snapshot file
         target: OsString,
         /// Arenas to show, 0 for all; default: 20 for people, all for machines
         #[arg(long, value_name = "N")]
@@ -137,15 +138,33 @@ pub enum Command {
     },
     /// Mappings with what is in RAM, what is shared, and who has them
     Map {
-        /// A pid or a core file
+        /// A pid, a core or a snapshot file
         target: OsString,
         #[command(flatten)]
         csv: Csv,
     },
     /// Sizes of the built-in types, and of dicts by entries, for this interpreter
     Sizes {
-        /// A pid or a core file
+        /// A pid, a core or a snapshot file
         target: OsString,
+    },
+    /// Keep a process or a core in a small file that every command opens, on any machine
+    Snapshot {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The file to write; default: the pid with .wmr behind it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if there is one
+        #[arg(long)]
+        force: bool,
+        /// Leave out what strings, bytes, arrays and native buffers hold, but not their sizes: the file
+        /// can be given to others
+        #[arg(long)]
+        strip_values: bool,
+        /// How hard to compress, 1 to 19
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+        level: i32,
     },
     /// Start an example under python3 and look at it live
     Demo {

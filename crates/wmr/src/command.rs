@@ -6,7 +6,9 @@ pub mod findings;
 pub mod heap;
 pub mod map;
 pub mod ps;
+mod saving;
 pub mod sizes;
+pub mod snapshot;
 pub mod summary;
 
 use crate::Answer;
@@ -76,8 +78,8 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
 
     let figure = |name: &str, bytes: Option<u64>| bytes.map(|bytes| format!("{name} {}", scaled(bytes)));
     let ledger = &subject.inspection.tally.ledger;
-    let figures: Vec<String> = match subject.target.kind {
-        TargetKind::Process => [
+    let figures: Vec<String> = match subject.target.knows_residency() {
+        true => [
             figure("RSS", process.rss),
             figure("peak", process.peak_rss),
             figure("PSS", process.pss),
@@ -86,7 +88,7 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
         .into_iter()
         .flatten()
         .collect(),
-        _ => vec![format!("{} stored", scaled(ledger.total)), text::shown(&subject.typed)],
+        false => vec![format!("{} stored", scaled(ledger.total)), text::shown(&subject.typed)],
     };
     let capture = &subject.target.capture;
     let how = match capture.method {
@@ -94,6 +96,10 @@ pub fn header(screen: &Screen, subject: &Subject) -> String {
         Method::Stop => format!("paused {:.1} ms", capture.pause.as_secs_f64() * 1e3),
         Method::None => "not paused".to_owned(),
         Method::File => "core".to_owned(),
+    };
+    let how = match subject.target.kind {
+        TargetKind::Snapshot => format!("snapshot · {how}"),
+        _ => how,
     };
     let left = figures.join(" · ");
     let right = format!("{how} · {}", local_time(capture.time));

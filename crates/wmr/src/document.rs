@@ -7,7 +7,7 @@ use crate::open::Subject;
 use crate::text::utf8;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
-use wmr_memory::{Method, Process, TargetKind};
+use wmr_memory::{Method, Process, Target, TargetKind};
 
 #[derive(Serialize)]
 pub struct Document<T: Serialize> {
@@ -92,15 +92,22 @@ fn millis(time: Duration) -> f64 {
 
 impl<T: Serialize> Document<T> {
     pub fn of(schema: &'static str, subject: &Subject, body: T) -> Document<T> {
-        let Subject { target, inspection, .. } = subject;
-        let python = inspection.python.as_ref().ok().map(|python| PythonFacts {
-            version: python.version.to_string(),
-            // Builds without the GIL are declined before anything is counted.
-            free_threaded: false,
-            debug: python.debug,
-            allocator: python.allocators.obj.name().to_owned(),
-            interpreters: python.interpreters.len(),
-        });
+        let mut document = Document::of_target(schema, &subject.target, notes(subject), body);
+        if let Some(target) = &mut document.target {
+            target.python = subject.inspection.python.as_ref().ok().map(|python| PythonFacts {
+                version: python.version.to_string(),
+                // Builds without the GIL are declined before anything is counted.
+                free_threaded: false,
+                debug: python.debug,
+                allocator: python.allocators.obj.name().to_owned(),
+                interpreters: python.interpreters.len(),
+            });
+        }
+        document
+    }
+
+    /// Of a target that was not looked into.
+    pub fn of_target(schema: &'static str, target: &Target, notes: Vec<String>, body: T) -> Document<T> {
         Document {
             schema,
             target: Some(TargetFacts {
@@ -112,8 +119,8 @@ impl<T: Serialize> Document<T> {
                 pid: Some(target.process.pid).filter(|&pid| pid > 0),
                 exe: utf8(&target.process.exe),
                 cmdline: target.process.cmdline.iter().map(|word| utf8(word)).collect(),
-                python,
-                libc: libc(subject),
+                python: None,
+                libc: libc(target),
                 sizes: Sizes::of(&target.process),
             }),
             capture: Some(CaptureFacts {
@@ -129,7 +136,7 @@ impl<T: Serialize> Document<T> {
                 consistent: target.capture.consistent,
                 time: rfc3339(target.capture.time),
             }),
-            notes: notes(subject),
+            notes,
             body,
         }
     }
@@ -158,18 +165,18 @@ pub fn notes(subject: &Subject) -> Vec<String> {
     if let Err(error) = &subject.inspection.python {
         notes.push(error.to_string());
     }
-    for note in &subject.inspection.notes {
-        if !notes.contains(note) {
-            notes.push(note.clone());
+    for note in subject.inspection.notes.iter().cloned().chain(subject.target.memory.troubles()) {
+        if !notes.contains(&note) {
+            notes.push(note);
         }
     }
     notes
 }
 
-fn libc(subject: &Subject) -> Option<String> {
+fn libc(target: &Target) -> Option<String> {
     use wmr_alloc::Allocator;
-    match wmr_alloc::allocator(&subject.target.images) {
-        Allocator::Glibc => Some(match glibc_version(subject) {
+    match wmr_alloc::allocator(&target.images) {
+        Allocator::Glibc => Some(match glibc_version(target) {
             Some(version) => format!("glibc {version}"),
             None => "glibc".to_owned(),
         }),
@@ -179,8 +186,8 @@ fn libc(subject: &Subject) -> Option<String> {
 }
 
 /// What `gnu_get_libc_version()` returns: the text `2.36` by itself among the library's strings.
-fn glibc_version(subject: &Subject) -> Option<String> {
-    let image = subject.target.images.iter().find(|i| i.symbol("gnu_get_libc_version").is_some())?;
+fn glibc_version(target: &Target) -> Option<String> {
+    let image = target.images.iter().find(|i| i.symbol("gnu_get_libc_version").is_some())?;
     let rodata = image.section(".rodata")?;
     let bytes = image.file_bytes(rodata.start)?;
     let bytes = &bytes[..bytes.len().min((rodata.end - rodata.start) as usize)];

@@ -57,7 +57,7 @@ pub fn of_attach(error: AttachError) -> Failure {
         AttachError::NotPermitted(denied) => not_permitted(&denied),
         AttachError::NoSuchProcess { .. } => Failure::new(code::FAILED, message)
             .advise("wmr ps lists the Python processes")
-            .advise("a core file whose name is all digits is written ./123"),
+            .advise("a file whose name is all digits is written ./123"),
         AttachError::Own { .. } => Failure::new(code::FAILED, message),
         AttachError::Zombie { ppid, .. } => Failure::new(code::VANISHED, message)
             .advise("it has ended and has no memory any more; only its entry in the process table is left")

@@ -59,6 +59,10 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
             Command::Map { target, csv } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
+            Command::Snapshot { target, output, force, strip_values, level } => {
+                let how = command::snapshot::How { strip: *strip_values, level: *level };
+                command::snapshot::run(target, output.as_deref(), *force, how, options)
+            }
             Command::Demo { core } => command::demo::run(*core, options),
         },
         (Some(target), Some(_)) => {

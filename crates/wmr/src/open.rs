@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 use wmr_heap::{Inspection, TooManyBlocks, inspect, inspect_only};
 use wmr_memory::live::{LiveOptions, attach};
-use wmr_memory::{CoreError, CoreOptions, Target, open_core};
+use wmr_memory::{CoreError, CoreOptions, SnapshotError, Target, is_snapshot, open_core, open_snapshot};
 
 /// A target with its census, and how to name it in further commands.
 pub struct Subject {
@@ -34,7 +34,7 @@ impl Spec {
             Some((_, Ok(pid))) => Ok(Spec::Pid(pid)),
             Some((digits, Err(_))) => {
                 Err(Failure::new(code::FAILED, format!("{digits} is larger than any pid"))
-                    .advise("a core file whose name is all digits is written ./123"))
+                    .advise("a file whose name is all digits is written ./123"))
             }
             None => Ok(Spec::File(word.into())),
         }
@@ -54,32 +54,36 @@ pub fn open_for_census(word: &OsStr, options: &Options) -> Result<Subject, Failu
 type Inspector = fn(&Target) -> Result<Inspection, TooManyBlocks>;
 
 fn opened(word: &OsStr, options: &Options, inspect: Inspector) -> Result<Subject, Failure> {
-    let spec = Spec::parse(word)?;
     let typed = text::quoted(&word.to_string_lossy());
     with_progress(&format!("looking at {}", text::shown(&word.to_string_lossy())), || {
-        let target = match &spec {
-            Spec::Pid(pid) => {
-                if options.sysroot.is_some() {
-                    return Err(Failure::new(code::USAGE, "--sysroot is for core files"));
-                }
-                let live = LiveOptions {
-                    capture: options.capturing(),
-                    max_pause: Some(options.max_pause),
-                    max_memory: options.max_memory,
-                    ..LiveOptions::default()
-                };
-                attach(*pid, &live).map_err(failure::of_attach)?
-            }
-            Spec::File(path) => open_file(path, options)?,
-        };
-        tracing::info!(
-            mappings = target.mappings.len(),
-            images = target.images.len(),
-            pause = ?target.capture.pause,
-            "captured"
-        );
-        examined(target, typed, inspect)
+        examined(open_target(word, options)?, typed, inspect)
     })
+}
+
+/// Opens what `word` names: a live process is captured.
+pub fn open_target(word: &OsStr, options: &Options) -> Result<Target, Failure> {
+    let target = match Spec::parse(word)? {
+        Spec::Pid(pid) => {
+            if options.sysroot.is_some() {
+                return Err(Failure::new(code::USAGE, "--sysroot is for core files"));
+            }
+            let live = LiveOptions {
+                capture: options.capturing(),
+                max_pause: Some(options.max_pause),
+                max_memory: options.max_memory,
+                ..LiveOptions::default()
+            };
+            attach(pid, &live).map_err(failure::of_attach)?
+        }
+        Spec::File(path) => open_file(&path, options)?,
+    };
+    tracing::info!(
+        mappings = target.mappings.len(),
+        images = target.images.len(),
+        pause = ?target.capture.pause,
+        "captured"
+    );
+    Ok(target)
 }
 
 /// Takes the census of an opened target.
@@ -93,8 +97,18 @@ fn examined(target: Target, typed: String, inspect: Inspector) -> Result<Subject
     Ok(Subject { target, inspection, typed })
 }
 
-/// Opens a core file.
+/// Opens a snapshot or a core file.
 pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
+    if is_snapshot(path) {
+        return open_snapshot(path).map_err(|error| {
+            let shown = text::shown(&path.to_string_lossy());
+            let failure = Failure::new(code::FAILED, format!("{shown}: {}", text::shown(&error.to_string())));
+            match error {
+                SnapshotError::Version { .. } => failure.advise("a newer wmr wrote it: take that one"),
+                _ => failure,
+            }
+        });
+    }
     let core = CoreOptions { sysroot: options.sysroot.clone(), ..CoreOptions::default() };
     open_core(path, &core).map_err(|error| {
         let shown = text::shown(&path.to_string_lossy());
@@ -102,16 +116,18 @@ pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
         match &error {
             CoreError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Failure::new(code::FAILED, format!("{shown}: no such file, and not a pid"))
-                    .advise("a TARGET is a pid or a core file; wmr ps lists the Python processes")
+                    .advise("a TARGET is a pid, a core or a snapshot file; wmr ps lists the Python processes")
                     .advise("wmr --help lists the commands")
             }
             CoreError::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Failure::new(code::NOT_PERMITTED, format!("{shown}: {source}"))
-                    .advise("core files belong to the user of their process, or to root")
+                Failure::new(code::NOT_PERMITTED, format!("{shown}: {source}")).advise(
+                    "core and snapshot files belong to who wrote them, or to the user of their process",
+                )
             }
             CoreError::Empty => failure.advise("a core of a running process: gcore PID"),
             CoreError::NotElf(_) | CoreError::NotCore(_) | CoreError::NotAFile => failure
-                .advise("a TARGET is a pid or a core file, as the kernel, gcore or coredumpctl write them"),
+                .advise("a TARGET is a pid, a core file as the kernel, gcore or coredumpctl write them,")
+                .advise("or a snapshot that wmr snapshot wrote"),
             _ => failure,
         }
     })

@@ -7,7 +7,6 @@ use crate::text::shown;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use wmr_heap::{Domain, KindRow};
-use wmr_memory::TargetKind;
 
 /// Modules of types that every program has.
 const OWN: [&str; 3] = ["builtins", "__builtin__", "types"];
@@ -224,7 +223,7 @@ impl Facts<'_> {
 
     /// Private memory that a forked relative still shares: written to, it becomes this process's own.
     fn shared(&self) -> Option<Finding> {
-        if self.subject.target.kind != TargetKind::Process {
+        if !self.subject.target.knows_residency() {
             return None;
         }
         let runs = self.subject.target.mappings.iter().flat_map(|m| &m.residency.runs);

@@ -13,7 +13,7 @@ use crate::text::{shown, utf8};
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_alloc::SpanKind;
-use wmr_memory::{Backing, Mapping, Perms, TargetKind};
+use wmr_memory::{Backing, Mapping, Perms};
 
 #[derive(Serialize)]
 struct Body {
@@ -54,7 +54,7 @@ pub fn run(word: &OsStr, as_csv: bool, options: &Options) -> Result<Answer, Fail
 
 fn row(subject: &Subject, mapping: &Mapping) -> Row {
     // smaps knows what is shared with whom; of a core only what is stored is known.
-    let live = subject.target.kind == TargetKind::Process;
+    let live = subject.target.knows_residency();
     let usage = mapping.usage;
     let charge = mapping.residency.charge(mapping.start..mapping.end);
     let told = |bytes: u64| live.then_some(bytes);

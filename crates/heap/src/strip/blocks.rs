@@ -1,0 +1,357 @@
+//! What is structure within the allocators' spans.
+
+use super::{Fate, edge};
+use crate::Inspection;
+use crate::kinds::Domain;
+use rustc_hash::FxHashSet;
+use std::ops::Range;
+use wmr_alloc::{Block, SpanKind, State};
+use wmr_cpython::dicts::keys_table;
+use wmr_cpython::family::Family;
+use wmr_cpython::model::{Allocation, Model, flags};
+use wmr_cpython::object::{digits, digits_at, inline_values_bytes};
+use wmr_cpython::owns::Part;
+use wmr_cpython::strings::{read_text, str_shape};
+use wmr_cpython::types::Shape;
+use wmr_memory::{Reader, Target};
+
+/// From a chunk to what malloc returned: the size of a free neighbour, and the chunk's own.
+const CHUNK_HEADER: u64 = 16;
+/// A pool's own part (Objects/obmalloc.c, `struct pool_header`).
+const POOL_HEADER: u64 = 48;
+
+/// Texts by which the facts about an interpreter are found, and the values of `sys.abiflags`.
+const KNOWN_TEXTS: [&str; 8] = ["", "d", "m", "dm", "hexversion", "abiflags", "__module__", "__sizeof__"];
+/// Of the longest of them, and one more.
+const KNOWN_LENGTH: u64 = 10;
+
+/// Numbers of more digits (of 30 bits) may be keys.
+const PLAIN_DIGITS: u64 = 3;
+
+pub(super) struct Splitter<'a> {
+    target: &'a Target,
+    inspection: &'a Inspection,
+    /// The `str` objects that name types.
+    names: FxHashSet<u64>,
+    /// By kind: what the insides of its blocks are.
+    fates: Vec<Inside>,
+}
+
+/// What the bytes of a block are that is no object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    All(Fate),
+    /// A table whose end is known by itself; behind it is what was there before.
+    Keys,
+}
+
+/// Collects edges in address order.
+struct Edges {
+    list: Vec<u64>,
+    reached: u64,
+    /// What is given lies before this address.
+    end: u64,
+}
+
+impl Edges {
+    /// `range` has this fate, but for what of it was given before.
+    fn give(&mut self, range: Range<u64>, fate: Fate) {
+        let (start, end) = (range.start.max(self.reached), range.end.min(self.end));
+        if start < end {
+            let edge = edge(start, fate);
+            // The same as before needs no edge, unless there is a gap.
+            let same = self.reached == start && self.list.last().is_some_and(|last| last & 7 == edge & 7);
+            if !same {
+                self.list.push(edge);
+            }
+            self.reached = end;
+        }
+    }
+}
+
+impl<'a> Splitter<'a> {
+    pub fn new(target: &'a Target, inspection: &'a Inspection, names: &[u64]) -> Self {
+        let kinds = &inspection.census.kinds;
+        let fates = (0..kinds.len()).map(|id| inside(kinds.get(id as u32))).collect();
+        Splitter { target, inspection, names: names.iter().copied().collect(), fates }
+    }
+
+    /// The edges of one span.
+    pub fn span(&self, index: usize) -> Vec<u64> {
+        let blocks = &self.inspection.blocks;
+        let span = &blocks.spans()[index];
+        let mut edges = Edges { list: Vec::new(), reached: span.start, end: span.end };
+        let (mut reader, mut remote) = (self.target.reader(), self.target.reader());
+        if let SpanKind::Slots { .. } = span.kind {
+            // Numbers and the links between free ones.
+            edges.give(span.start..span.end, Fate::Keep);
+            return edges.list;
+        }
+        let mut before_free = false;
+        blocks.for_each_range(index, |range, state| {
+            match (span.kind, state) {
+                (_, State::Used(id)) => {
+                    let block = blocks.block(id);
+                    if span.kind.is_malloc() {
+                        if !before_free {
+                            edges.give(range.start..range.start + 8, Fate::Zero);
+                        }
+                        edges.give(block.start - CHUNK_HEADER..block.start, Fate::Keep);
+                    }
+                    if !range.contains(&block.start) {
+                        // Around what nests in it.
+                        edges.give(range.clone(), Fate::Addresses);
+                    }
+                    // Malloc lends a used chunk the first word of the next one.
+                    let end = range.end.saturating_add(if span.kind.is_malloc() { 8 } else { 0 });
+                    self.block(&mut edges, [&mut reader, &mut remote], block, end);
+                    edges.give(range, Fate::Zero);
+                }
+                (SpanKind::Pymalloc { geometry, .. }, State::FreePool) => {
+                    let mut at = range.start;
+                    while at < range.end {
+                        edges.give(at..at + POOL_HEADER, Fate::Keep);
+                        at += u64::from(geometry.pool_size);
+                        edges.give(at - u64::from(geometry.pool_size)..at, Fate::Zero);
+                    }
+                }
+                (_, State::PoolHeader | State::ArenaHeader | State::Fencepost) => {
+                    edges.give(range, Fate::Keep)
+                }
+                (_, State::FreeChunk | State::Tcache | State::Fastbin) => {
+                    free_chunks(&mut edges, &mut reader, range, state == State::FreeChunk);
+                }
+                (_, State::Top) => {
+                    edges.give(range.start..range.start + CHUNK_HEADER, Fate::Keep);
+                    edges.give(range, Fate::Zero);
+                }
+                (_, State::Uncarved | State::AlignmentLoss) => edges.give(range, Fate::Zero),
+                // Links between free blocks are addresses.
+                (_, State::FreeBlock | State::FreePool | State::Bad | State::Foreign) => {
+                    edges.give(range, Fate::Addresses);
+                }
+            }
+            before_free = state == State::FreeChunk;
+        });
+        edges.list
+    }
+
+    fn block(&self, edges: &mut Edges, readers: [&mut Reader; 2], block: Block, end: u64) {
+        let [reader, remote] = readers;
+        let mark = self.inspection.census.mark(block.id);
+        let stop = block.start.saturating_add(block.usable).min(end);
+        let Some(model) = &self.inspection.model else {
+            return edges.give(block.start..stop, Fate::Addresses);
+        };
+        let allocation = model.unpad(reader, block.start, block.usable);
+        let data_end = allocation.data.saturating_add(allocation.size).min(stop);
+        edges.give(block.start..allocation.data.min(stop), Fate::Keep);
+        if let Some(shape) = mark.as_object().and_then(|id| self.inspection.census.types.get(id as usize)) {
+            self.object(edges, [reader, remote], model, allocation, &shape.shape, data_end);
+        } else {
+            let inside = mark.as_kind().and_then(|kind| self.fates.get(kind as usize).copied());
+            match inside.unwrap_or(Inside::All(Fate::Addresses)) {
+                Inside::All(fate) => edges.give(allocation.data..data_end, fate),
+                Inside::Keys => {
+                    let table = keys_table(model, reader, allocation.data).map(|table| table.bytes);
+                    let bytes = table.unwrap_or(allocation.size);
+                    edges.give(
+                        allocation.data..allocation.data.saturating_add(bytes).min(data_end),
+                        Fate::Keep,
+                    );
+                }
+            }
+        }
+        edges.give(allocation.data..data_end, Fate::Zero);
+        if allocation.requested {
+            // The padding behind it, of two domains at most; it repeats no data.
+            let padding = model.debug.as_ref().map_or(0, |padding| 2 * (padding.overhead - padding.before));
+            edges.give(data_end..data_end.saturating_add(padding).min(stop), Fate::Keep);
+        }
+        edges.give(block.start..stop, Fate::Zero);
+    }
+
+    /// The object's own bytes; the rest of its block is given by the caller.
+    fn object(
+        &self,
+        edges: &mut Edges,
+        [reader, remote]: [&mut Reader; 2],
+        model: &Model,
+        allocation: Allocation,
+        shape: &Shape,
+        end: u64,
+    ) {
+        let addr = allocation.data + u64::from(shape.presize);
+        let base = addr.saturating_add(shape.basicsize.into());
+        let head = addr + model.layout.object.size;
+        let mut items = || {
+            let count = model.size_field(remote, addr).map_or(0, i64::unsigned_abs);
+            count.saturating_mul(shape.itemsize.into())
+        };
+        edges.give(allocation.data..head.min(end), Fate::Keep);
+        match shape.family {
+            Family::Str => {
+                let Some(s) = str_shape(model, reader, addr) else {
+                    return edges.give(head..end, Fate::Fields);
+                };
+                if self.names.contains(&addr)
+                    || s.length <= KNOWN_LENGTH
+                        && read_text(model, reader, addr, KNOWN_LENGTH as usize + 1)
+                            .is_some_and(|text| KNOWN_TEXTS.contains(&text.as_str()))
+                {
+                    return edges.give(head..end, Fate::Keep);
+                }
+                let l = &model.layout;
+                if let Some(ascii) = l.ascii {
+                    edges.give(head..addr + ascii.hash, Fate::Keep);
+                    edges.give(addr + ascii.hash..addr + ascii.hash + 8, Fate::Ones);
+                }
+                let compact = if s.ascii { l.ascii.map(|a| a.size) } else { l.compact.map(|c| c.size) };
+                let fixed = if s.compact { compact.map_or(head, |size| addr + size) } else { base };
+                edges.give(head..fixed.min(end), Fate::Keep);
+            }
+            Family::Bytes => {
+                let l = &model.layout;
+                let data = l.old_str.map(|old| old.ob_sval).or(l.bytes.map(|bytes| bytes.ob_sval));
+                let Some(sval) = data else { return edges.give(head..end, Fate::Zero) };
+                if self.names.contains(&addr) {
+                    return edges.give(head..end, Fate::Keep);
+                }
+                if model.is_two()
+                    && read_text(model, reader, addr, KNOWN_LENGTH as usize + 1)
+                        .is_some_and(|text| KNOWN_TEXTS.contains(&text.as_str()))
+                {
+                    return edges.give(head..end, Fate::Keep);
+                }
+                // ob_size, ob_shash
+                edges.give(head..head + 8, Fate::Keep);
+                edges.give(head + 8..head + 16, Fate::Ones);
+                edges.give(head + 16..(addr + sval).min(end), Fate::Keep);
+                let length = model.size_field(remote, addr).map_or(0, i64::unsigned_abs);
+                edges.give(
+                    addr + sval..(addr + sval).saturating_add(length).saturating_add(1).min(end),
+                    Fate::Zero,
+                );
+                // What a subclass adds stands behind the bytes.
+                if !shape.exact {
+                    edges.give(addr + sval..end, Fate::Addresses);
+                }
+            }
+            Family::Int => {
+                let (count, first) = (digits(model, reader, addr).unwrap_or(0), digits_at(model));
+                let plain = count <= PLAIN_DIGITS;
+                if let Some(first) = first.filter(|_| !plain) {
+                    // The highest digit stays: an int has none that is zero there.
+                    let top = (addr + first).saturating_add(4 * (count - 1)).min(end);
+                    edges.give(head..addr + first, Fate::Keep);
+                    edges.give(addr + first..top, Fate::Zero);
+                    edges.give(top..(top + 4).min(end), Fate::Keep);
+                } else {
+                    edges.give(head..(base + 4 * count).min(end), Fate::Keep);
+                }
+                if !shape.exact {
+                    edges.give(head..end, Fate::Addresses);
+                }
+            }
+            Family::CData => {
+                let value = model.layout.cdata.map_or(base, |cdata| addr + cdata.b_value);
+                edges.give(head..value.min(end), Fate::Keep);
+                edges.give(value..end, Fate::Addresses);
+            }
+            Family::Plain => {
+                let hidden = self.inspection.census.laid_out_in_c(shape.id as usize);
+                if shape.itemsize > 0 {
+                    edges.give(head..(head + 8).min(end), Fate::Keep);
+                }
+                let hidden = addr.saturating_add(hidden.into()).min(end);
+                edges.give(head..hidden, Fate::Fields);
+                self.rest(edges, reader, addr, base, items(), shape, end);
+            }
+            _ => self.rest(edges, reader, addr, base, items(), shape, end),
+        }
+    }
+
+    /// What is references or numbers to the end of what an object says it has.
+    #[expect(clippy::too_many_arguments, reason = "what was found out of one object")]
+    fn rest(
+        &self,
+        edges: &mut Edges,
+        reader: &mut Reader,
+        addr: u64,
+        base: u64,
+        items: u64,
+        shape: &Shape,
+        end: u64,
+    ) {
+        let mut own = base;
+        if shape.itemsize > 0 {
+            own = match shape.family {
+                // They have items, but say nowhere how many.
+                Family::Generator => end,
+                // Hidden fields of a structseq; definitions of a type's slots.
+                Family::Tuple | Family::Type => base.saturating_add(items).saturating_add(64 * 8),
+                _ => base.saturating_add(items),
+            };
+        }
+        if shape.flags & flags::INLINE_VALUES != 0 {
+            // Their number is the first byte of the values (3.13+).
+            let values = reader.u8(base).map_or(0, |capacity| inline_values_bytes(capacity.into()));
+            own = own.max(base.saturating_add(values));
+        }
+        edges.give(addr..own.min(end), Fate::Keep);
+        if shape.dictoffset != 0 {
+            edges.give(own..end, Fate::Addresses);
+        }
+    }
+}
+
+/// Chunks that follow each other: of each its header and its links.
+fn free_chunks(edges: &mut Edges, reader: &mut Reader, range: Range<u64>, in_bins: bool) {
+    let mut at = range.start;
+    while at < range.end {
+        let size = reader.u64(at.saturating_add(8)).map_or(0, |size| size & !15);
+        // Damage ends the walk; the links of large chunks are two more.
+        let next = at.saturating_add(size.max(32)).min(range.end);
+        edges.give(at..(at + 8).min(next), Fate::Zero);
+        edges.give(at..(at + if in_bins { 48 } else { 32 }).min(next), Fate::Keep);
+        edges.give(at..next, Fate::Zero);
+        at = next;
+    }
+    if in_bins {
+        // The next chunk's first word says how large this free one is.
+        edges.give(range.end..range.end + 8, Fate::Keep);
+    }
+}
+
+/// What blocks of a kind hold.
+fn inside(kind: &crate::Kind) -> Inside {
+    let part = Part::ALL.iter().find(|part| part.name() == kind.kind);
+    match (kind.domain, part) {
+        (Domain::CPython, Some(part)) => match part {
+            Part::DictKeys | Part::SharedKeys => Inside::Keys,
+            Part::SetTable | Part::StructCodes => Inside::All(Fate::Keep),
+            // Past the last item is what was there before.
+            Part::ListItems | Part::DequeBlock | Part::OrderedDictIndex => Inside::All(Fate::Addresses),
+            // A few sizes, one byte each, stand before the references.
+            Part::DictValues => Inside::All(Fate::Keep),
+            Part::OrderedDictNode
+            | Part::ElementChildren
+            | Part::IteratorIndices
+            | Part::Lock
+            | Part::CodeData
+            | Part::TypeData
+            | Part::ModuleState
+            | Part::Held => Inside::All(Fate::Fields),
+            Part::StrCharacters
+            | Part::StrUtf8
+            | Part::StrWide
+            | Part::ByteArrayBuffer
+            | Part::ArrayBuffer
+            | Part::IoBuffer
+            | Part::CtypesBuffer
+            | Part::DecimalDigits => Inside::All(Fate::Zero),
+        },
+        (Domain::CPython | Domain::Malloc | Domain::Pymalloc, _) => Inside::All(Fate::Keep),
+        _ => Inside::All(Fate::Addresses),
+    }
+}

@@ -1,0 +1,383 @@
+//! Writing a snapshot: chunks are read and packed by several threads and written by one.
+
+use super::facts::{Facts, KeptFile, Untouched};
+use super::format::{self, Chunk, Codec, HEADER, Head, Kind};
+use crate::file::FileBytes;
+use crate::image::worth_keeping;
+use crate::{Backing, Fault, Image, Mapping, Target, Why};
+use rustc_hash::FxHashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use zstd::bulk::Compressor;
+
+/// Bytes of memory in a chunk: reading one object unpacks one.
+const MEMORY: u64 = 32 << 10;
+/// Bytes of a file in a chunk: its tables are read as a whole.
+const FILE: u64 = 256 << 10;
+/// More chunks than this and they are made larger.
+const MANY: u64 = 1 << 21;
+
+/// What to leave out of the bytes of a target, so that its file can be given to others.
+pub trait Redact: Sync {
+    /// Replaces, in the bytes of the target from `addr` on, what is not structure.
+    fn bytes(&self, addr: u64, bytes: &mut [u8]);
+
+    /// A word of which nothing is known: itself or 0.
+    fn word(&self, word: u64) -> u64;
+}
+
+#[derive(Clone, Copy)]
+pub struct SnapshotOptions<'a> {
+    /// Of zstd, 1 to 19.
+    pub level: i32,
+    pub redact: Option<&'a dyn Redact>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Size of the file.
+    pub bytes: u64,
+    /// Of the memory that is in it.
+    pub memory: u64,
+    /// Of the files.
+    pub files: u64,
+    /// What could not be read, in words.
+    pub notes: Vec<String>,
+}
+
+/// Writes what the analyses need of a target to an empty file. `progress` is told, again and again, how
+/// many bytes are done and how many there are.
+///
+/// # Errors
+/// What the system says of the writing, a full disk above all.
+pub fn write_snapshot(
+    target: &Target,
+    file: &File,
+    options: SnapshotOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<Kept> {
+    let mut facts = Facts::of(target);
+    let files = Files::of(target);
+    facts.untouched = target.mappings.iter().map(|mapping| files.untouched(target, mapping)).collect();
+    facts.files.clone_from(&files.facts);
+    if let Some(redact) = options.redact {
+        facts.redact(redact);
+    }
+    let mut jobs = files.jobs();
+    jobs.extend(memory_jobs(target, &facts.untouched));
+    let total = jobs.iter().map(Job::len).sum();
+
+    let mut out = Out { file: BufWriter::with_capacity(1 << 20, file), at: 0, chunks: Vec::new() };
+    out.raw(&format::header())?;
+    debug_assert_eq!(out.at, HEADER as u64);
+    let told = pack(&serde_json::to_vec(&facts)?, Kind::Facts, 0, &mut Compressor::new(options.level)?)?;
+    out.chunk(&told)?;
+
+    let mut kept = Kept::default();
+    let mut lost: Vec<Fault> = Vec::new();
+    let work = Work { target, options, jobs: Mutex::new(jobs.into_iter()) };
+    std::thread::scope(|scope| -> io::Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        let (sender, receiver): (SyncSender<Packed>, Receiver<Packed>) = sync_channel(4 * threads);
+        for _ in 0..threads {
+            let (sender, work) = (sender.clone(), &work);
+            scope.spawn(move || work.run(&sender));
+        }
+        drop(sender);
+        let mut done = 0;
+        // Returning early drops the receiver, and with it ends the threads.
+        for packed in receiver {
+            let packed = packed?;
+            done += packed.asked;
+            lost.extend(packed.lost);
+            for (head, bytes) in &packed.chunks {
+                match head.kind {
+                    Kind::Memory => kept.memory += u64::from(head.raw),
+                    _ => kept.files += u64::from(head.raw),
+                }
+                out.chunk(&(*head, bytes.clone()))?;
+            }
+            progress(done, total);
+        }
+        Ok(())
+    })?;
+    if let Some(first) = lost.iter().min_by_key(|fault| fault.addr) {
+        kept.notes.push(format!("{} pages could not be kept, the first at {first}", lost.len()));
+        facts.notes.extend_from_slice(&kept.notes);
+    }
+    // Once more, as the first ones may be damaged, and now it is known what could not be read.
+    let told = pack(&serde_json::to_vec(&facts)?, Kind::Facts, 0, &mut Compressor::new(options.level)?)?;
+    out.chunk(&told)?;
+    kept.bytes = out.end(options.level)?;
+    Ok(kept)
+}
+
+impl Facts {
+    /// The arguments are values, and registers may hold eight bytes of one.
+    fn redact(&mut self, redact: &dyn Redact) {
+        self.stripped = true;
+        for argument in self.process.cmdline.iter_mut().skip(1) {
+            *argument = b"[stripped]".to_vec();
+        }
+        for thread in &mut self.threads {
+            for register in &mut thread.regs {
+                *register = redact.word(*register);
+            }
+        }
+    }
+}
+
+/// Programs and libraries with a file.
+struct Files {
+    facts: Vec<KeptFile>,
+    bytes: Vec<FileBytes>,
+    by_key: FxHashMap<Key, u32>,
+    /// Known by their pages in memory only.
+    without: Vec<Range<u64>>,
+}
+
+type Key = ((u32, u32), u64, Vec<u8>);
+
+fn key(mapping: &Mapping) -> Key {
+    (mapping.dev, mapping.inode, mapping.name.clone())
+}
+
+impl Files {
+    fn of(target: &Target) -> Files {
+        let mut files =
+            Files { facts: Vec::new(), bytes: Vec::new(), by_key: FxHashMap::default(), without: Vec::new() };
+        for image in &target.images {
+            files.add(target, image);
+        }
+        files
+    }
+
+    fn add(&mut self, target: &Target, image: &Image) {
+        let Some(bytes) = image.file() else {
+            self.without.extend(image.segments.iter().map(|segment| segment.range.clone()));
+            return;
+        };
+        let mut mappings = image.segments.iter().filter_map(|segment| target.mapping(segment.range.start));
+        let Some(mapping) = mappings.find(|mapping| mapping.name == image.path) else { return };
+        let key = key(mapping);
+        if self.by_key.contains_key(&key) {
+            return;
+        }
+        self.by_key.insert(key, self.facts.len() as u32);
+        self.bytes.push(bytes.clone());
+        self.facts.push(KeptFile {
+            path: image.path.clone(),
+            build_id: image.build_id.clone().unwrap_or_default(),
+            len: bytes.len() as u64,
+            dev: mapping.dev,
+            inode: mapping.inode,
+        });
+    }
+
+    /// What a page of this mapping is that was never touched.
+    fn untouched(&self, target: &Target, mapping: &Mapping) -> Untouched {
+        match mapping.backing {
+            Backing::File => match self.by_key.get(&key(mapping)) {
+                Some(&file) => Untouched::File(file),
+                None => Untouched::Fault(Why::NotCaptured),
+            },
+            Backing::SharedMemory => Untouched::Fault(Why::NotCaptured),
+            Backing::Device | Backing::Kernel => Untouched::Fault(Why::Unsafe),
+            Backing::Anonymous | Backing::Brk | Backing::Stack => {
+                // Only the target knows: private memory is zero unless its source left something out.
+                let mut at = mapping.start;
+                for run in mapping.residency.runs.iter().take_while(|run| run.start <= mapping.end) {
+                    if at < run.start {
+                        break;
+                    }
+                    at = run.end;
+                }
+                match target.memory.read(at.min(mapping.end - 1), &mut [0]) {
+                    Err(fault) if at < mapping.end => Untouched::Fault(fault.why),
+                    _ => Untouched::Zeroes,
+                }
+            }
+        }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (number, bytes) in self.bytes.iter().enumerate() {
+            for part in worth_keeping(bytes) {
+                jobs.extend(cut(&part, FILE).map(|part| Job::File(number as u32, bytes.clone(), part)));
+            }
+        }
+        jobs
+    }
+}
+
+enum Job {
+    File(u32, FileBytes, Range<u64>),
+    Memory(Range<u64>),
+}
+
+impl Job {
+    fn len(&self) -> u64 {
+        let (Job::File(_, _, range) | Job::Memory(range)) = self;
+        range.end - range.start
+    }
+}
+
+/// Every page that is in RAM and the process's own. Pages of files that are mapped as they are come from
+/// the files; other people's shared memory is left out.
+fn memory_jobs(target: &Target, untouched: &[Untouched]) -> Vec<Job> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for (mapping, untouched) in target.mappings.iter().zip(untouched) {
+        // Nothing else tells the names of an image whose file is not to be had.
+        let needed = mapping.backing == Backing::File
+            && !matches!(untouched, Untouched::File(_))
+            && target.image(mapping.start).is_some();
+        for run in &mapping.residency.runs {
+            let private = !matches!(mapping.backing, Backing::SharedMemory | Backing::Device);
+            let stored = run.state.present && !run.state.zero && private && (!run.state.file || needed);
+            match ranges.last_mut() {
+                _ if !stored => {}
+                Some(last) if last.end == run.start => last.end = run.end,
+                _ => ranges.push(run.start..run.end),
+            }
+        }
+    }
+    let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let mut step = MEMORY;
+    while total / step > MANY && step < format::MAX_PART.into() {
+        step *= 2;
+    }
+    ranges.iter().flat_map(|range| cut(range, step)).map(Job::Memory).collect()
+}
+
+/// Pieces that end at multiples of `step`.
+fn cut(range: &Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut at, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        let start = at;
+        at = (start - start % step).saturating_add(step).min(end);
+        (start < end).then_some(start..at)
+    })
+}
+
+struct Work<'t> {
+    target: &'t Target,
+    options: SnapshotOptions<'t>,
+    jobs: Mutex<std::vec::IntoIter<Job>>,
+}
+
+/// One job done.
+struct Done {
+    chunks: Vec<(Head, Vec<u8>)>,
+    asked: u64,
+    /// The first address of each page that could not be read.
+    lost: Vec<Fault>,
+}
+
+type Packed = io::Result<Done>;
+
+impl Work<'_> {
+    fn run(&self, sender: &SyncSender<Packed>) {
+        let mut packer = match Compressor::new(self.options.level) {
+            Ok(packer) => packer,
+            Err(error) => return drop(sender.send(Err(error))),
+        };
+        let mut scratch = Vec::new();
+        loop {
+            // The lock is let go before the work begins.
+            let Some(job) = self.jobs.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
+            // Nobody listens any more when the writing has failed.
+            if sender.send(self.pack(&job, &mut scratch, &mut packer)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn pack(&self, job: &Job, scratch: &mut Vec<u8>, packer: &mut Compressor) -> Packed {
+        let mut done = Done { chunks: Vec::new(), asked: job.len(), lost: Vec::new() };
+        match job {
+            Job::File(number, bytes, part) => {
+                done.chunks.push(pack(bytes.clipped(part.clone()), Kind::File(*number), part.start, packer)?);
+            }
+            Job::Memory(range) => {
+                let mut memory = |range: Range<u64>| -> io::Result<Result<(), Fault>> {
+                    scratch.resize((range.end - range.start) as usize, 0);
+                    if let Err(fault) = self.target.memory.read(range.start, scratch) {
+                        return Ok(Err(fault));
+                    }
+                    if let Some(redact) = self.options.redact {
+                        redact.bytes(range.start, scratch);
+                    }
+                    done.chunks.push(pack(scratch, Kind::Memory, range.start, packer)?);
+                    Ok(Ok(()))
+                };
+                if memory(range.clone())?.is_err() {
+                    // Page by page: all others are there.
+                    for page in cut(range, self.target.page_size) {
+                        if let Err(fault) = memory(page)? {
+                            done.lost.push(fault);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn pack(bytes: &[u8], kind: Kind, at: u64, packer: &mut Compressor) -> io::Result<(Head, Vec<u8>)> {
+    if bytes.len() as u64 > u64::from(kind.limit()) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the process has too many mappings"));
+    }
+    let packed = packer.compress(bytes)?;
+    let (codec, stored) =
+        if packed.len() < bytes.len() { (Codec::Zstd, packed) } else { (Codec::Plain, bytes.to_vec()) };
+    let checksum = format::checksum(&stored);
+    Ok((Head { kind, codec, at, raw: bytes.len() as u32, stored: stored.len() as u32, checksum }, stored))
+}
+
+struct Out<'f> {
+    file: BufWriter<&'f File>,
+    at: u64,
+    chunks: Vec<Chunk>,
+}
+
+impl Out<'_> {
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.at += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    fn chunk(&mut self, (head, bytes): &(Head, Vec<u8>)) -> io::Result<()> {
+        self.chunks.push(Chunk { offset: self.at, head: *head });
+        self.raw(&head.encode())?;
+        self.raw(bytes)
+    }
+
+    /// Writes index and trailer. How long the file is.
+    fn end(mut self, level: i32) -> io::Result<u64> {
+        let index: Vec<u8> = self.chunks.iter().flat_map(Chunk::encode).collect();
+        let at = self.at;
+        self.chunk(&pack(&index, Kind::Index, 0, &mut Compressor::new(level)?)?)?;
+        self.raw(&format::trailer(at))?;
+        self.file.flush()?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_at_round_addresses() {
+        let pieces: Vec<_> = cut(&(0x1000..0x1_9000), 0x8000).collect();
+        assert_eq!(pieces, [0x1000..0x8000, 0x8000..0x1_0000, 0x1_0000..0x1_8000, 0x1_8000..0x1_9000]);
+        assert_eq!(cut(&(5..5), 8).count(), 0);
+        assert_eq!(cut(&(u64::MAX - 3..u64::MAX), 8).count(), 1);
+    }
+}

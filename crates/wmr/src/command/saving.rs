@@ -1,0 +1,65 @@
+//! Files that keep a target: whole or not at all, with the progress shown.
+
+use crate::failure::{Failure, code};
+use crate::text;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use wmr_memory::{Output, Target};
+
+/// Where to write what is kept of `target`, if nothing was said.
+pub fn default_path(target: &Target, ending: &str) -> PathBuf {
+    match target.process.pid {
+        pid @ 1.. => format!("{pid}.{ending}").into(),
+        _ => format!("target.{ending}").into(),
+    }
+}
+
+/// Fails before anything is looked at when the file could not be written afterwards.
+pub fn create(path: &Path, replace: bool) -> Result<Output, Failure> {
+    Output::create(path, replace).map_err(|error| refused(path, &error))
+}
+
+/// Runs `work` with the file and somebody to tell the progress to.
+pub fn write<T>(
+    output: &Output,
+    path: &Path,
+    work: impl FnOnce(&File, &mut dyn FnMut(u64, u64)) -> io::Result<T>,
+) -> Result<T, Failure> {
+    // Draws nothing where stderr is no terminal.
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{msg} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(format!("writing {}", shown(path)));
+    let result = work(output.file(), &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    result.map_err(|error| refused(path, &error))
+}
+
+pub fn finish(output: Output, path: &Path) -> Result<(), Failure> {
+    output.finish().map_err(|error| refused(path, &error))
+}
+
+pub fn shown(path: &Path) -> String {
+    text::shown(&path.to_string_lossy())
+}
+
+fn refused(path: &Path, error: &io::Error) -> Failure {
+    let failure = |code, why: &str| Failure::new(code, format!("cannot write {}: {why}", shown(path)));
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            failure(code::FAILED, "there is such a file").advise("replace it: --force")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            failure(code::FAILED, &error.to_string())
+                .advise("nothing is left of it, and the process goes on unharmed")
+                .advise("another place: -o FILE")
+        }
+        io::ErrorKind::PermissionDenied => failure(code::NOT_PERMITTED, &error.to_string()),
+        _ => failure(code::FAILED, &error.to_string()),
+    }
+}
