@@ -17,6 +17,10 @@ use wmr_memory::{Reader, Target};
 
 /// From a chunk to what malloc returned: the size of a free neighbour, and the chunk's own.
 const CHUNK_HEADER: u64 = 16;
+/// Bytes from `gc_refs` to the object, where the collector's head has one (2.7 to 3.6).
+const OLD_REFS: u64 = 16;
+/// `MIN_LARGE_SIZE` of malloc on 64 bits.
+const LARGE: u64 = 1024;
 /// A pool's own part (Objects/obmalloc.c, `struct pool_header`).
 const POOL_HEADER: u64 = 48;
 
@@ -43,6 +47,8 @@ enum Inside {
     All(Fate),
     /// A table whose end is known by itself; behind it is what was there before.
     Keys,
+    /// References, and sizes of a byte each.
+    Values,
 }
 
 /// Collects edges in address order.
@@ -153,12 +159,17 @@ impl<'a> Splitter<'a> {
             match inside.unwrap_or(Inside::All(Fate::Addresses)) {
                 Inside::All(fate) => edges.give(allocation.data..data_end, fate),
                 Inside::Keys => {
-                    let table = keys_table(model, reader, allocation.data).map(|table| table.bytes);
-                    let bytes = table.unwrap_or(allocation.size);
+                    let bytes = keys_bytes(model, reader, allocation);
                     edges.give(
                         allocation.data..allocation.data.saturating_add(bytes).min(data_end),
                         Fate::Keep,
                     );
+                }
+                Inside::Values => {
+                    let sizes = sizes_range(model, reader, allocation.data);
+                    edges.give(allocation.data..sizes.start.min(data_end), Fate::Zero);
+                    edges.give(sizes.start..sizes.end.min(data_end), Fate::Keep);
+                    edges.give(allocation.data..data_end, Fate::Addresses);
                 }
             }
         }
@@ -188,7 +199,15 @@ impl<'a> Splitter<'a> {
             let count = model.size_field(remote, addr).map_or(0, i64::unsigned_abs);
             count.saturating_mul(shape.itemsize.into())
         };
-        edges.give(allocation.data..head.min(end), Fate::Keep);
+        // Links; those of an object that is not tracked are what was there before.
+        edges.give(allocation.data..addr.saturating_sub(OLD_REFS).min(end), Fate::Fields);
+        if model.gc_head > OLD_REFS && shape.has_gc() {
+            // 2.7 to 3.6: the count, which says that it is not tracked, and what aligns the object.
+            edges.give(addr - OLD_REFS..addr - 8, Fate::Keep);
+            edges.give(addr - 8..addr, Fate::Zero);
+        }
+        edges.give(allocation.data..addr.min(end), Fate::Fields);
+        edges.give(addr..head.min(end), Fate::Keep);
         match shape.family {
             Family::Str => {
                 let Some(s) = str_shape(model, reader, addr) else {
@@ -205,6 +224,9 @@ impl<'a> Splitter<'a> {
                 if let Some(ascii) = l.ascii {
                     edges.give(head..addr + ascii.hash, Fate::Keep);
                     edges.give(addr + ascii.hash..addr + ascii.hash + 8, Fate::Ones);
+                    // Its first byte has all there is; 3.15 leaves the others as they were.
+                    edges.give(addr + ascii.hash + 8..addr + ascii.state + 1, Fate::Keep);
+                    edges.give(addr + ascii.state + 1..addr + ascii.state + 8, Fate::Zero);
                 }
                 let compact = if s.ascii { l.ascii.map(|a| a.size) } else { l.compact.map(|c| c.size) };
                 let fixed = if s.compact { compact.map_or(head, |size| addr + size) } else { base };
@@ -283,15 +305,26 @@ impl<'a> Splitter<'a> {
         shape: &Shape,
         end: u64,
     ) {
+        // 2.7 to 3.10: the blocks a frame has not entered hold what was there before.
+        let fixed = if shape.family == Family::Frame { Fate::Fields } else { Fate::Keep };
+        edges.give(addr..base.min(end), fixed);
         let mut own = base;
         if shape.itemsize > 0 {
-            own = match shape.family {
+            let (until, fate) = match shape.family {
                 // They have items, but say nowhere how many.
-                Family::Generator => end,
-                // Hidden fields of a structseq; definitions of a type's slots.
-                Family::Tuple | Family::Type => base.saturating_add(items).saturating_add(64 * 8),
-                _ => base.saturating_add(items),
+                Family::Generator => (end, Fate::Addresses),
+                // A structseq has more than it shows.
+                Family::Tuple => (base.saturating_add(items).saturating_add(64 * 8), Fate::Addresses),
+                // Definitions of slots, and one that ends them.
+                Family::Type => {
+                    (base.saturating_add(items).saturating_add(shape.itemsize.into()), Fate::Fields)
+                }
+                Family::Code => (base.saturating_add(items), Fate::Keep),
+                Family::Frame => (end, Fate::Addresses),
+                _ => (base.saturating_add(items), Fate::Fields),
             };
+            edges.give(base..until.min(end), fate);
+            own = until;
         }
         if shape.flags & flags::INLINE_VALUES != 0 {
             // Their number is the first byte of the values (3.13+).
@@ -305,15 +338,49 @@ impl<'a> Splitter<'a> {
     }
 }
 
+/// Bytes of a keys table without what its allocator added.
+fn keys_bytes(model: &Model, reader: &mut Reader, allocation: Allocation) -> u64 {
+    match keys_table(model, reader, allocation.data) {
+        Some(table) => table.bytes,
+        // Python 2: entries of three words, a power of two of them.
+        None => {
+            (3..40).map(|log| 24 << log).take_while(|bytes| *bytes <= allocation.size).last().unwrap_or(0)
+        }
+    }
+}
+
+/// The sizes in front of an instance's values; 3.13+: all, as there are sizes behind the values too.
+fn sizes_range(model: &Model, reader: &mut Reader, data: u64) -> Range<u64> {
+    if model.layout.dict_values.is_some_and(|values| values.capacity.is_some()) {
+        let bytes = reader.u8(data).map_or(0, |capacity| inline_values_bytes(capacity.into()));
+        return data..data.saturating_add(bytes);
+    }
+    if model.hex >> 16 < 0x030b {
+        return data..data;
+    }
+    // 3.11 and 3.12: how many bytes there are stands last, how many are used before that, then those,
+    // downwards; the others were never written to (Objects/dictobject.c, `new_values`).
+    let mut is_last = |bytes: &u64| reader.u8(data + bytes - 1).is_ok_and(|last| u64::from(last) == *bytes);
+    let Some(bytes) = (8..=40).step_by(8).find(|bytes| is_last(bytes)) else { return data..data };
+    let used = reader.u8(data + bytes - 2).map_or(0, u64::from);
+    data + bytes.saturating_sub(2 + used)..data + bytes
+}
+
 /// Chunks that follow each other: of each its header and its links.
 fn free_chunks(edges: &mut Edges, reader: &mut Reader, range: Range<u64>, in_bins: bool) {
     let mut at = range.start;
     while at < range.end {
         let size = reader.u64(at.saturating_add(8)).map_or(0, |size| size & !15);
-        // Damage ends the walk; the links of large chunks are two more.
+        // Damage ends the walk.
         let next = at.saturating_add(size.max(32)).min(range.end);
         edges.give(at..(at + 8).min(next), Fate::Zero);
-        edges.give(at..(at + if in_bins { 48 } else { 32 }).min(next), Fate::Keep);
+        // Caches are linked one way, bins both ways, and large chunks there by size, too.
+        let head = match in_bins {
+            false => 24,
+            true if size < LARGE => 32,
+            true => 48,
+        };
+        edges.give(at..(at + head).min(next), Fate::Keep);
         edges.give(at..next, Fate::Zero);
         at = next;
     }
@@ -329,12 +396,13 @@ fn inside(kind: &crate::Kind) -> Inside {
     match (kind.domain, part) {
         (Domain::CPython, Some(part)) => match part {
             Part::DictKeys | Part::SharedKeys => Inside::Keys,
-            Part::SetTable | Part::StructCodes => Inside::All(Fate::Keep),
+            Part::DictValues => Inside::Values,
             // Past the last item is what was there before.
-            Part::ListItems | Part::DequeBlock | Part::OrderedDictIndex => Inside::All(Fate::Addresses),
-            // A few sizes, one byte each, stand before the references.
-            Part::DictValues => Inside::All(Fate::Keep),
+            Part::ListItems | Part::SetTable | Part::DequeBlock | Part::OrderedDictIndex => {
+                Inside::All(Fate::Addresses)
+            }
             Part::OrderedDictNode
+            | Part::StructCodes
             | Part::ElementChildren
             | Part::IteratorIndices
             | Part::Lock
@@ -351,6 +419,8 @@ fn inside(kind: &crate::Kind) -> Inside {
             | Part::CtypesBuffer
             | Part::DecimalDigits => Inside::All(Fate::Zero),
         },
+        // Links, and what the objects were before.
+        (Domain::CPython, _) if kind.kind == "free list" => Inside::All(Fate::Fields),
         (Domain::CPython | Domain::Malloc | Domain::Pymalloc, _) => Inside::All(Fate::Keep),
         _ => Inside::All(Fate::Addresses),
     }

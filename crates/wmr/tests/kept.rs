@@ -1,0 +1,259 @@
+//! Files that keep a target: they answer as it did, and tell no more than they should.
+
+mod common;
+
+use common::{SCRIPT, failure, json, stdout, wmr};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use wmr_testing::{Interpreter, READY, Target, at_rest, gcore, python};
+
+const CENSUS: [&[&str]; 8] = [
+    &[],
+    &["heap"],
+    &["heap", "--by", "type"],
+    &["heap", "--by", "module"],
+    &["heap", "--by", "size"],
+    &["arenas"],
+    &["map"],
+    &["sizes"],
+];
+
+/// What a command says of a target, without what is the capture's, and without what other processes
+/// share at the moment: they come and go.
+fn said(command: &[&str], of: &str) -> Value {
+    let words: Vec<&str> = match command {
+        [] => vec![of],
+        [first, rest @ ..] => [&[*first, of][..], rest].concat(),
+    };
+    let mut document = json(&words);
+    let fields = document.as_object_mut().unwrap();
+    fields.remove("capture");
+    for fact in ["kind", "pss", "uss", "rss"] {
+        fields["target"].as_object_mut().unwrap().remove(fact);
+    }
+    forget(&mut document, of);
+    document
+}
+
+fn forget(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(fields) => {
+            for key in ["pss", "private", "shared"] {
+                if fields.get(key).is_some_and(Value::is_u64) {
+                    fields.remove(key);
+                }
+            }
+            fields.values_mut().for_each(|value| forget(value, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| forget(value, name)),
+        // Advice names the target as it was typed.
+        Value::String(text) => *text = text.replace(name, "TARGET"),
+        _ => {}
+    }
+}
+
+fn start(python: &Interpreter, script: &str) -> Target {
+    let target = python.spawn(&format!("{script}{READY}")).unwrap();
+    at_rest(target.pid()).unwrap();
+    target
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_snapshot_answers_as_the_process_did() {
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["3.8", "3.11", "3.13", "3.15"] {
+        let python = python(version).unwrap_or_else(|| panic!("CPython {version} is needed"));
+        let target = start(python, SCRIPT);
+        let pid = target.pid().to_string();
+        let file = path(folder.path(), &format!("{version}.wmr"));
+        let written = json(&["snapshot", &pid, "-o", &file]);
+        assert_eq!(written["bytes"], std::fs::metadata(&file).unwrap().len());
+        let live: Vec<Value> = CENSUS.iter().map(|command| said(command, &pid)).collect();
+        drop(target);
+        for (command, live) in CENSUS.iter().zip(live) {
+            assert_eq!(said(command, &file), live, "{version}: {command:?}");
+        }
+        let summary = json(&[&file]);
+        assert_eq!(summary["target"]["kind"], "snapshot");
+        assert_eq!(
+            (&summary["capture"]["method"], &summary["capture"]["consistent"]),
+            (&"clone".into(), &true.into())
+        );
+        // A snapshot of a snapshot has all that was in it.
+        let again = path(folder.path(), "again.wmr");
+        stdout(&mut wmr(&["snapshot", &file, "-o", &again, "--force", "--level", "3"]));
+        assert_eq!(said(&["heap"], &again), said(&["heap"], &file), "{version}");
+    }
+}
+
+#[test]
+fn a_core_can_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = start(python("3.11").unwrap(), SCRIPT);
+    let core = gcore(target.pid()).unwrap();
+    let core = core.to_str().unwrap();
+    let file = path(folder.path(), "core.wmr");
+    stdout(&mut wmr(&["snapshot", core, "-o", &file]));
+    for command in CENSUS {
+        assert_eq!(said(command, &file), said(command, core), "{command:?}");
+    }
+    let stored = std::fs::metadata(&file).unwrap().len();
+    assert!(stored * 3 < std::fs::metadata(core).unwrap().len(), "{stored} bytes");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_and_harms_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut target = start(python("3.11").unwrap(), SCRIPT);
+    let pid = target.pid().to_string();
+    let disk = path(folder.path(), "disk");
+    std::fs::create_dir(&disk).unwrap();
+    // A disk of a megabyte, in a mount namespace of its own.
+    let script = r#"mount -t tmpfs -o size=1m small "$1" && cd "$1" || exit 99
+        "$2" snapshot "$3" -o it.wmr; echo "exit $?"; ls -A; df --output=used . | tail -1"#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh", &disk, env!("CARGO_BIN_EXE_wmr"), &pid])
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .unwrap();
+    let (answer, complaint) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let words: Vec<&str> = answer.split_whitespace().collect();
+    assert_eq!(words, ["exit", "1", "0"], "{complaint}");
+    assert!(complaint.starts_with("wmr: cannot write it.wmr: No space left on device"), "{complaint}");
+    assert!(target.is_running().unwrap());
+    json(&[&pid]);
+}
+
+#[test]
+fn no_file_is_overwritten_unless_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(folder.path(), "it.wmr");
+    std::fs::write(&file, "theirs").unwrap();
+    let target = start(python("3.11").unwrap(), SCRIPT);
+    let pid = target.pid().to_string();
+    let said = failure(&["snapshot", &pid, "-o", &file]);
+    assert_eq!(
+        said.replace(&file, "FILE"),
+        "exit 1, 0 bytes of answer\nwmr: cannot write FILE: there is such a file\n  replace it: --force\n"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"theirs");
+    stdout(&mut wmr(&["snapshot", &pid, "-o", &file, "--force"]));
+    assert!(json(&[&file])["ledger"]["total"].as_u64().unwrap() > 1 << 20);
+    let missing = path(folder.path(), "no/such/folder.wmr");
+    assert!(failure(&["snapshot", &pid, "-o", &missing]).contains("No such file or directory"));
+}
+
+/// Everything that a snapshot holds, unpacked without the program's help: docs/snapshot-format.md.
+fn unpacked(file: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(file).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (mut at, mut out) = (24, Vec::new());
+    while bytes[at..].starts_with(b"wmrC") {
+        let (kind, codec, stored) = (word(at + 4), word(at + 8), word(at + 20) as usize);
+        let data = &bytes[at + 48..at + 48 + stored];
+        at += 48 + stored;
+        match codec {
+            // Parts of files on disk are no values of the process; the index is not either.
+            _ if matches!(kind, 3 | 4) => {}
+            0 => out.extend_from_slice(data),
+            _ => out.extend(zstd::decode_all(data).unwrap()),
+        }
+    }
+    out
+}
+
+/// Plants a text that is in no source: made from numbers, and kept in every kind of place.
+const SECRETS: &str = r#"
+import sys, os, io, array, ctypes, threading, collections, decimal
+two = sys.version_info[0] == 2
+codes = [ord(c) ^ 3 for c in sys.argv[1]]
+text = ''.join(chr(c) for c in codes)
+uni = text.decode('ascii') if two else text
+raw = text if two else text.encode()
+chr_ = unichr if two else chr
+keep = [text, raw, bytearray(raw), array.array('B', bytearray(raw)), uni + chr_(0xe9), uni + chr_(0x20ac)]
+keep += [uni + chr_(0x1f600)] if sys.maxunicode > 0xffff else []
+keep += [text * 1000, raw * 40000, bytearray(raw * 40000), {text + 'key': 1, raw + b'k': 2}, set([text + 'set'])]
+keep += [ctypes.create_string_buffer(raw), ctypes.create_string_buffer(raw * 50), (ctypes.c_char * 64)(*[raw[i:i+1] for i in range(20)])]
+keep += [io.BytesIO(raw * 3), io.StringIO(uni * 3), memoryview(bytearray(raw + b'mv'))]
+keep += [int(''.join('%02x' % c for c in codes), 16)]
+class Text(type(text)): pass
+class Raw(bytes): pass
+t, r = Text(text + 'sub'), Raw(raw + b'sub')
+t.more = text + 'attribute'; r.more = raw + b'attribute'
+keep += [t, r, collections.OrderedDict([(text + 'od', text)]), collections.deque([text + 'dq'])]
+setattr(Text, text + 'name', text)
+w = io.BufferedWriter(io.FileIO(os.devnull, 'w')); w.write(raw * 5); keep.append(w)
+os.environ['PLANTED'] = text
+try: sys.intern(text + 'interned')
+except AttributeError: intern(text + 'interned')
+hash(text); repr(raw); text.encode('utf-16')
+gone = [text + 'gone%d' % n for n in range(5000)]; del gone
+gone = [raw * 400 for n in range(50)]; del gone
+def f(a, b=text):
+    ready.set(); stop.wait()
+ready, stop = threading.Event(), threading.Event()
+th = threading.Thread(target=f, args=(text + 'argument',)); th.daemon = True; th.start(); ready.wait()
+"#;
+const SECRET: &str = "Zq7vWx9KjTg4mPb2RdYs";
+
+#[test]
+fn no_secret_survives_in_a_stripped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let coded: String = SECRET.bytes().map(|b| char::from(b ^ 3)).collect();
+    for tag in ["2.7", "3.8", "3.11", "3.13", "3.15"] {
+        let python = python(tag).unwrap_or_else(|| panic!("CPython {tag} is needed"));
+        let allocators = if tag == "3.11" { &["pymalloc", "malloc", "debug"][..] } else { &["pymalloc"] };
+        for allocator in allocators {
+            let mut command = python.command();
+            command.args(["-c", &format!("{SECRETS}{READY}"), &coded]).env("PYTHONMALLOC", allocator);
+            let target = Target::start(command).unwrap();
+            at_rest(target.pid()).unwrap();
+            let pid = target.pid().to_string();
+            let [whole, stripped] = ["whole", "stripped"].map(|name| path(folder.path(), name));
+            stdout(&mut wmr(&["snapshot", &pid, "-o", &whole, "--force"]));
+            stdout(&mut wmr(&["snapshot", &pid, "-o", &stripped, "--force", "--strip-values"]));
+            let (whole_bytes, stripped_bytes) = (unpacked(Path::new(&whole)), unpacked(Path::new(&stripped)));
+            // Python 2 has one width of two.
+            assert!(3 * windows(&whole_bytes).len() >= 2 * windows_of_secret().len(), "it was planted");
+            assert_eq!(windows(&stripped_bytes), [""; 0], "{}, {allocator}", python.version);
+            for command in [&["heap"][..], &["heap", "--by", "type"], &["arenas"], &["map"]] {
+                let [mut a, mut b] = [&whole, &stripped].map(|file| said(command, file));
+                for document in [&mut a, &mut b] {
+                    document["notes"] = Value::Null;
+                    document["target"]["cmdline"] = Value::Null;
+                }
+                assert_eq!(b, a, "{}, {allocator}: {command:?}", python.version);
+            }
+        }
+    }
+}
+
+/// Any six characters of it, however wide they are kept.
+fn windows_of_secret() -> Vec<Vec<u8>> {
+    let text = SECRET.as_bytes();
+    let wide = |width: usize| {
+        text.windows(6).map(move |part| {
+            part.iter().flat_map(|&c| std::iter::once(c).chain(std::iter::repeat_n(0, width - 1))).collect()
+        })
+    };
+    wide(1).chain(wide(2)).chain(wide(4)).collect()
+}
+
+fn windows(bytes: &[u8]) -> Vec<String> {
+    let all = windows_of_secret();
+    let mut found = vec![false; all.len()];
+    for at in (0..bytes.len()).filter(|&at| SECRET.as_bytes().contains(&bytes[at])) {
+        for (part, found) in all.iter().zip(&mut found) {
+            *found |= bytes[at..].starts_with(part);
+        }
+    }
+    let found = all.iter().zip(found).filter(|(_, found)| *found);
+    found.map(|(part, _)| String::from_utf8_lossy(part).into_owned()).collect()
+}
