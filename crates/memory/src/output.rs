@@ -68,8 +68,10 @@ impl Output {
         self.file().sync_data()?;
         match self.file {
             Unnamed::Nameless(file) => name(&file, &self.path, self.replace),
-            Unnamed::Temporary(file) if self.replace => Ok(drop(file.persist(&self.path)?)),
-            Unnamed::Temporary(file) => Ok(drop(file.persist_noclobber(&self.path)?)),
+            Unnamed::Temporary(file) if self.replace => {
+                file.persist(&self.path).map(drop).map_err(Into::into)
+            }
+            Unnamed::Temporary(file) => file.persist_noclobber(&self.path).map(drop).map_err(Into::into),
         }
     }
 }

@@ -15,7 +15,7 @@ const MAX_SECTIONS: usize = 4096;
 pub(crate) fn worth_keeping(file: &[u8]) -> Vec<Range<u64>> {
     let Some(headers) = Headers::parse(file) else { return Vec::new() };
     let len = file.len() as u64;
-    let mut parts = vec![0..GAP];
+    let mut parts: Vec<Range<u64>> = std::iter::once(0..GAP).collect();
     parts.extend(headers.notes.iter().map(|&(offset, _, size)| offset..offset.saturating_add(size)));
     let sections = sections(file);
     for load in &headers.loads {
@@ -46,7 +46,7 @@ fn sections(file: &[u8]) -> Option<Vec<Range<u64>>> {
     let sections = header.sections(LE, file).ok().filter(|sections| !sections.is_empty())?;
     let table = header.e_shoff(LE);
     let size = u64::from(header.e_shentsize(LE)).saturating_mul(sections.len() as u64);
-    let mut parts = vec![table..table.saturating_add(size)];
+    let mut parts: Vec<Range<u64>> = std::iter::once(table..table.saturating_add(size)).collect();
     for section in sections.iter().take(MAX_SECTIONS) {
         let flags = section.sh_flags(LE).0;
         let kind = section.sh_type(LE);

@@ -16,9 +16,11 @@ const FREE: u64 = 256 << 20;
 /// Makes files of the parts, with holes where nothing was kept.
 pub(super) struct KeptFiles<'c> {
     chunks: &'c Chunks,
-    /// Numbers of the files.
-    by_key: FxHashMap<((u32, u32), u64, &'c [u8]), u32>,
+    /// Numbers of the files by device, inode and path.
+    by_key: FxHashMap<Key<'c>, u32>,
 }
+
+type Key<'c> = ((u32, u32), u64, &'c [u8]);
 
 impl<'c> KeptFiles<'c> {
     pub fn new(chunks: &'c Chunks, facts: &'c [KeptFile]) -> Self {

@@ -23,9 +23,12 @@ pub(super) struct SnapshotMemory {
     holes: Vec<(Range<u64>, Why)>,
     page_size: u64,
     /// Direct-mapped by the number of the chunk.
-    kept: Vec<Mutex<Option<(u32, Arc<[u8]>)>>>,
+    kept: Vec<Slot>,
     damaged: Mutex<BTreeMap<u32, &'static str>>,
 }
+
+/// The number of a chunk and its bytes.
+type Slot = Mutex<Option<(u32, Arc<[u8]>)>>;
 
 /// One mapping.
 struct Region {
@@ -160,7 +163,7 @@ impl SnapshotMemory {
 
     fn unpacked(&self, number: u32) -> Option<Arc<[u8]>> {
         let slot = &self.kept[number as usize % KEPT];
-        let kept = |slot: &Mutex<Option<(u32, Arc<[u8]>)>>| {
+        let kept = |slot: &Slot| {
             let slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             slot.as_ref().filter(|(kept, _)| *kept == number).map(|(_, bytes)| bytes.clone())
         };
