@@ -8,6 +8,7 @@ pub mod ledger;
 mod marks;
 mod misstated;
 mod rows;
+pub mod sharing;
 
 pub use census::{Census, Known};
 pub use inspect::{Inspection, inspect, inspect_only, model};
