@@ -2,6 +2,7 @@
 
 use crate::{Interpreter, READY, Target};
 use std::io;
+use std::process::Command;
 
 /// 200,000 strings and tuples, and 50,000 instances whose attribute is inside them. No collection runs
 /// by itself, so the tuples stay tracked. Workers do what their name says, and wait again.
@@ -62,7 +63,15 @@ impl Family {
     /// # Errors
     /// As [`Target::start`].
     pub fn start(python: &Interpreter) -> io::Result<Family> {
-        let parent = python.spawn(SCRIPT)?;
+        Family::start_with(python, |_| ())
+    }
+
+    /// As [`start`](Self::start); `change` may choose another user.
+    ///
+    /// # Errors
+    /// As [`Target::start`].
+    pub fn start_with(python: &Interpreter, change: impl FnOnce(&mut Command)) -> io::Result<Family> {
+        let parent = python.spawn_with(SCRIPT, change)?;
         let worker = |line: &String| {
             let (pid, name) = line.strip_prefix("worker ")?.split_once(' ')?;
             Some((name.to_owned(), pid.parse().ok()?))

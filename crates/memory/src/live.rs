@@ -26,7 +26,7 @@ mod stream;
 
 pub use clone::Lost;
 pub use error::{AttachError, Denied, Laggard};
-pub use families::{Families, Worker, families};
+pub use families::{Descent, Families, Worker, descent, families};
 pub use list::{ProcessList, PythonProcess, processes};
 pub use predict::Burden;
 pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};

@@ -6,6 +6,7 @@ pub mod findings;
 pub mod heap;
 pub mod map;
 pub mod ps;
+pub mod sharing;
 pub mod sizes;
 pub mod summary;
 

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Children compared at a time: each takes a descriptor, of which there are usually 1024.
 const MAX_COMPARED: usize = 256;
 
+/// Processes named in a note.
+const MAX_NAMED: usize = 8;
+
 /// A process that was forked by another one of the list and still shares memory with it.
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -97,11 +100,51 @@ impl Families {
             }
         }
         if !apart.is_empty() {
+            let more = if apart.len() > MAX_NAMED { ", …" } else { "" };
+            apart.truncate(MAX_NAMED);
             self.notes.push(format!(
-                "process {parent} and {} run one program and share no memory: started anew, not forked",
+                "process {parent} and its children {}{more} run one program and share no memory: started anew \
+                 (exec), not only forked",
                 apart.join(", ")
             ));
         }
+    }
+}
+
+/// A process beside the one that started it.
+#[derive(Debug)]
+pub struct Descent {
+    pub parent: i32,
+    pub told_by: ToldBy,
+    pub shares: Shares,
+}
+
+/// What a process shares with its parent, if that runs the same program.
+///
+/// # Errors
+/// One of both may not be looked into, or has ended.
+pub fn descent(pid: i32, options: &SharingOptions) -> Result<Option<Descent>, SharingError> {
+    let ended = |_| SharingError::Ended(pid);
+    let status = ProcDir::open(pid).and_then(|dir| dir.status()).map_err(ended)?;
+    // Of a thread, the process.
+    let (pid, parent) = (status.tgid, status.ppid);
+    if parent <= 0 {
+        return Ok(None);
+    }
+    let compared = match compare(parent, &[pid], options) {
+        Err(SharingError::NotPermitted(closed)) if closed == parent && !is_closed_namesake(parent, pid) => {
+            return Ok(None);
+        }
+        compared => compared?,
+    };
+    match compared.children.into_iter().next() {
+        Some(Ok(shares)) => {
+            // Nobody else was looked at.
+            let shares = Shares { with_siblings: None, ..shares };
+            Ok(Some(Descent { parent, told_by: compared.told_by, shares }))
+        }
+        Some(Err(SharingError::OtherProgram { .. })) | None => Ok(None),
+        Some(Err(error)) => Err(error),
     }
 }
 

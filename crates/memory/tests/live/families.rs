@@ -136,7 +136,7 @@ fn a_parent_that_became_another_process_shares_nothing() {
     let target = python.spawn(&Family::starts_anew()).unwrap();
     let found = families(&processes().rows, &SharingOptions::default());
     assert_eq!(found.of(target.pid()), None);
-    let said = format!("process {} and ", target.pid());
+    let said = format!("process {} and its children ", target.pid());
     assert!(
         found.notes.iter().any(|note| note.starts_with(&said) && note.contains("started anew")),
         "{:?}",
