@@ -11,7 +11,7 @@ use wmr_testing::{Family, Interpreter, Kind, READY, at_rest, interpreters, pytho
 
 const NOBODY: u32 = 65534;
 
-fn row<'d>(document: &'d Value, pid: i32) -> &'d Value {
+fn row(document: &Value, pid: i32) -> &Value {
     let rows = document["rows"].as_array().unwrap();
     rows.iter().find(|row| row["pid"] == json!(pid)).unwrap_or_else(|| panic!("{pid} is not listed"))
 }

@@ -1,10 +1,9 @@
 //! What workers share with the parent that forked them, against the kernel's own figures.
 
 use wmr_memory::live::{Shares, SharingError, SharingOptions, ToldBy, compare, families, processes};
-use wmr_testing::{Family, at_rest, python};
+use wmr_testing::{Family, at_rest, interpreters, python};
 
 const PAGE: u64 = 4096;
-const VERSIONS: [&str; 3] = ["3.8", "3.11", "3.13"];
 const BY_MAPCOUNT: SharingOptions = SharingOptions { frames: false, pages: true };
 
 fn by_frames() -> SharingOptions {
@@ -50,8 +49,8 @@ fn at_rest_in_a_pipe(pid: i32) {
 
 #[test]
 fn what_workers_un_share_is_what_the_kernel_says_they_have_alone() {
-    for tag in VERSIONS {
-        let Some(python) = python(tag) else { continue };
+    for python in interpreters() {
+        let tag = &python.tag;
         let mut family = Family::start(python).unwrap();
         at_rest(family.parent.pid()).unwrap();
         for options in [by_frames(), BY_MAPCOUNT] {
