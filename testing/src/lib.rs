@@ -12,11 +12,13 @@
 
 mod build;
 mod core_file;
+mod family;
 mod interpreter;
 mod target;
 
 pub use build::{build_extension, compile_c};
 pub use core_file::{gcore, kernel_core};
+pub use family::Family;
 pub use interpreter::{
     Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort, venv, venv_dir,
     workload,

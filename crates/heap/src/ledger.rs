@@ -9,7 +9,7 @@ use crate::kinds::{Domain, KindId, Kinds, Sure};
 use rayon::prelude::*;
 use std::ops::Range;
 use wmr_alloc::{Blocks, State};
-use wmr_memory::{Backing, Charge, Mapping, Run, Target};
+use wmr_memory::{Backing, Charge, Mapping, PageState, Run, Target};
 
 /// Sums of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct LedgerRow {
     pub bytes: u64,
     /// Of those, in RAM.
     pub resident: u64,
+    /// Of those, on pages that other processes map too.
+    pub shared: u64,
 }
 
 /// What the process is charged for.
@@ -47,6 +49,8 @@ pub struct Ledger {
     pub total: u64,
     pub rss: u64,
     pub swap: u64,
+    /// Of the total, on pages that other processes map too.
+    pub shared: u64,
     /// Domains in their fixed order, those without bytes left out.
     pub rows: Vec<LedgerRow>,
     /// Bytes of blocks in use that were never touched, or whose pages were given back: beside the total.
@@ -219,7 +223,7 @@ fn ledger(target: &Target, runs: &[Run], kinds: &Kinds, sums: &Sums) -> Ledger {
         .into_iter()
         .map(|domain| {
             let charge = by_domain[domain as usize];
-            LedgerRow { domain, bytes: charge.total(), resident: charge.resident }
+            LedgerRow { domain, bytes: charge.total(), resident: charge.resident, shared: charge.shared() }
         })
         .filter(|row| row.bytes > 0)
         .collect();
@@ -228,6 +232,7 @@ fn ledger(target: &Target, runs: &[Run], kinds: &Kinds, sums: &Sums) -> Ledger {
         total: whole.total(),
         rss: whole.resident,
         swap: whole.swapped,
+        shared: whole.shared(),
         rows,
         untouched: heap_bytes,
     }
@@ -318,28 +323,32 @@ fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
 /// Charges of ranges asked for in address order: a cursor over the runs.
 struct Charger<'r> {
     runs: &'r [Run],
-    /// The whole piece is resident: nothing to look up.
-    resident: bool,
+    /// The whole piece is in RAM, mapped by this process alone or by others too throughout: a state to
+    /// charge it by, and nothing to look up.
+    uniform: Option<PageState>,
 }
 
 impl<'r> Charger<'r> {
     fn new(runs: &'r [Run], piece: Range<u64>) -> Self {
         let first = runs.partition_point(|r| r.end <= piece.start);
         let runs = &runs[first..];
+        let first = runs.first().map(|r| r.state).unwrap_or_default();
         let mut covered = piece.start;
         for run in runs.iter().take_while(|r| r.start < piece.end) {
-            if run.start > covered || run.state.swapped || !run.state.charged() {
+            let state = run.state;
+            if run.start > covered || state.swapped || !state.charged() || state.exclusive != first.exclusive
+            {
                 break;
             }
             covered = run.end;
         }
-        Charger { runs, resident: covered >= piece.end }
+        Charger { runs, uniform: (covered >= piece.end).then_some(first) }
     }
 
     #[inline]
     fn charge(&mut self, range: Range<u64>) -> Charge {
-        if self.resident {
-            return Charge { resident: range.end - range.start, swapped: 0 };
+        if let Some(state) = self.uniform {
+            return Charge::of(state, range.end - range.start);
         }
         while self.runs.first().is_some_and(|r| r.end <= range.start) {
             self.runs = &self.runs[1..];

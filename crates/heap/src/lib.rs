@@ -8,6 +8,7 @@ pub mod ledger;
 mod marks;
 mod misstated;
 mod rows;
+pub mod sharing;
 mod strip;
 
 pub use census::{Census, Known};

@@ -266,12 +266,16 @@ fn kept(target: &Target, inspection: &Inspection) -> Vec<(Range<u64>, Fate)> {
 mod tests {
     use super::*;
 
+    fn one(range: Range<u64>) -> Vec<Range<u64>> {
+        std::iter::once(range).collect()
+    }
+
     fn strip(edges: &[(u64, Fate)]) -> Strip {
         Strip {
             edges: edges.iter().map(|&(addr, fate)| edge(addr, fate)).collect(),
-            names: vec![0x1022..0x1026],
-            keys: vec![0x1026..0x1028],
-            mapped: vec![0x7f00_0000_0000..0x7f00_0001_0000],
+            names: one(0x1022..0x1026),
+            keys: one(0x1026..0x1028),
+            mapped: one(0x7f00_0000_0000..0x7f00_0001_0000),
         }
     }
 

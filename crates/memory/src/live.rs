@@ -10,6 +10,7 @@ mod cloning;
 mod copy;
 mod copying;
 mod error;
+mod families;
 mod files;
 mod headroom;
 mod list;
@@ -18,14 +19,17 @@ mod pagemap;
 mod picture;
 mod predict;
 mod procdir;
+mod sharing;
 mod smaps;
 mod stop;
 mod stream;
 
 pub use clone::Lost;
 pub use error::{AttachError, Denied, Laggard};
+pub use families::{Descent, Families, Worker, descent, families};
 pub use list::{ProcessList, PythonProcess, processes};
 pub use predict::Burden;
+pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};
 
 use crate::Target;
 use files::LiveFiles;

@@ -129,6 +129,8 @@ pub struct Charge {
     /// In RAM (for a core: stored).
     pub resident: u64,
     pub swapped: u64,
+    /// Of what is in RAM, on pages that this process alone maps. Unknown for a core, and then 0.
+    pub exclusive: u64,
 }
 
 impl Charge {
@@ -136,8 +138,11 @@ impl Charge {
     #[inline]
     pub fn of(state: PageState, bytes: u64) -> Charge {
         match state {
-            PageState { swapped: true, .. } => Charge { resident: 0, swapped: bytes },
-            state if state.charged() => Charge { resident: bytes, swapped: 0 },
+            PageState { swapped: true, .. } => Charge { swapped: bytes, ..Charge::default() },
+            state if state.charged() => {
+                let exclusive = if state.exclusive { bytes } else { 0 };
+                Charge { resident: bytes, swapped: 0, exclusive }
+            }
             _ => Charge::default(),
         }
     }
@@ -145,12 +150,23 @@ impl Charge {
     pub fn total(self) -> u64 {
         self.resident + self.swapped
     }
+
+    /// On pages that others map too. Of what is in swap nobody tells who else has it: it is not in this.
+    pub fn shared(self) -> u64 {
+        self.resident - self.exclusive
+    }
+
+    /// All that is not [`shared`](Self::shared).
+    pub fn private(self) -> u64 {
+        self.exclusive + self.swapped
+    }
 }
 
 impl std::ops::AddAssign for Charge {
     fn add_assign(&mut self, other: Self) {
         self.resident += other.resident;
         self.swapped += other.swapped;
+        self.exclusive += other.exclusive;
     }
 }
 

@@ -3,6 +3,7 @@
 mod live {
     mod bytes;
     mod errors;
+    mod families;
     mod harmless;
     mod traceless;
 }

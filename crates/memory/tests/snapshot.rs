@@ -153,7 +153,7 @@ fn a_real_process_comes_back() {
             }
         }
         assert!(compared > 500, "{version}: {compared} pages");
-        let names = |target: &Target| -> Vec<(Vec<u8>, Option<Vec<u8>>, u64, usize)> {
+        let names = |target: &Target| -> Vec<_> {
             let image =
                 |i: &wmr_memory::Image| (i.path.clone(), i.build_id.clone(), i.bias, i.symbols().count());
             target.images.iter().map(image).collect()

@@ -112,6 +112,9 @@ pub enum ColorChoice {
 pub enum Command {
     /// Python processes of this machine with what they take
     Ps {
+        /// Parents with the workers they forked: what these share still, and what is un-shared since
+        #[arg(long)]
+        tree: bool,
         #[command(flatten)]
         csv: Csv,
     },
@@ -140,6 +143,10 @@ pub enum Command {
     Map {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// What of each kind of memory is shared with other processes; of a forked worker, why pages
+        /// were copied since
+        #[arg(long)]
+        sharing: bool,
         #[command(flatten)]
         csv: Csv,
     },

@@ -7,6 +7,7 @@ pub mod heap;
 pub mod map;
 pub mod ps;
 mod saving;
+pub mod sharing;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;

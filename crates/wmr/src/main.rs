@@ -52,12 +52,13 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
     match (&cli.target, &cli.command) {
         (Some(target), None) => command::summary::run(target, options),
         (None, Some(command)) => match command {
-            Command::Ps { csv } => command::ps::run(csv.csv, options),
+            Command::Ps { tree, csv } => command::ps::run(*tree, csv.csv, options),
             Command::Heap { target, by, limit, csv } => {
                 command::heap::run(target, *by, *limit, csv.csv, options)
             }
             Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
-            Command::Map { target, csv } => command::map::run(target, csv.csv, options),
+            Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
+            Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
             Command::Snapshot { target, output, force, strip_values, level } => {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };

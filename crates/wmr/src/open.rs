@@ -67,13 +67,7 @@ pub fn open_target(word: &OsStr, options: &Options) -> Result<Target, Failure> {
             if options.sysroot.is_some() {
                 return Err(Failure::new(code::USAGE, "--sysroot is for core files"));
             }
-            let live = LiveOptions {
-                capture: options.capturing(),
-                max_pause: Some(options.max_pause),
-                max_memory: options.max_memory,
-                ..LiveOptions::default()
-            };
-            attach(pid, &live).map_err(failure::of_attach)?
+            attach(pid, &live_options(options)).map_err(failure::of_attach)?
         }
         Spec::File(path) => open_file(&path, options)?,
     };
@@ -84,6 +78,24 @@ pub fn open_target(word: &OsStr, options: &Options) -> Result<Target, Failure> {
         "captured"
     );
     Ok(target)
+}
+
+/// How to look at a process.
+pub fn live_options(options: &Options) -> LiveOptions {
+    LiveOptions {
+        capture: options.capturing(),
+        max_pause: Some(options.max_pause),
+        max_memory: options.max_memory,
+        ..LiveOptions::default()
+    }
+}
+
+/// The pid that `word` means, if it is not a file.
+pub fn pid(word: &OsStr) -> Result<Option<i32>, Failure> {
+    Ok(match Spec::parse(word)? {
+        Spec::Pid(pid) => Some(pid),
+        Spec::File(_) => None,
+    })
 }
 
 /// Takes the census of an opened target.

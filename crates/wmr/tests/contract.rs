@@ -71,7 +71,7 @@ fn sum(rows: &Value, key: &str) -> u64 {
 fn documents() {
     let target = target();
     let pid = target.pid().to_string();
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         ("summary", &[&pid]),
         ("heap", &["heap", &pid]),
         ("types", &["heap", &pid, "--by", "type", "--limit", "5"]),
@@ -79,6 +79,7 @@ fn documents() {
         ("block_sizes", &["heap", &pid, "--by", "size"]),
         ("arenas", &["arenas", &pid]),
         ("map", &["map", &pid]),
+        ("map_sharing", &["map", &pid, "--sharing"]),
         ("sizes", &["sizes", &pid]),
     ];
     for (name, arguments) in cases {
