@@ -14,7 +14,9 @@ mod reader;
 pub mod synthetic;
 mod target;
 
-pub use self::core::{CoreError, CoreOptions, open_core, open_core_bytes};
+pub use self::core::{
+    CoreError, CoreOptions, CoreWritten, WriteError, open_core, open_core_bytes, write_core,
+};
 pub use fault::{Fault, Why};
 pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};
