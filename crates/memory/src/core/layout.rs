@@ -184,7 +184,8 @@ pub(super) fn name_special(areas: &mut [Area], notes: &Notes, images: &[Image]) 
         |areas: &[Area], i: usize| areas[i].end == areas[i + 1].start && joints.contains(&areas[i].end);
     let last = areas.len().saturating_sub(1);
     for (from, to) in (0..last).map(|i| (i, i + 1)).chain((0..last).rev().map(|i| (i + 1, i))) {
-        if !areas[from].name.is_empty() && areas[to].name.is_empty() && joined(areas, from.min(to)) {
+        let special = matches!(areas[from].backing, Backing::Brk | Backing::Stack);
+        if special && areas[to].name.is_empty() && joined(areas, from.min(to)) {
             let (name, backing) = (areas[from].name.clone(), areas[from].backing);
             mark(&mut areas[to], &name, backing);
         }

@@ -77,7 +77,9 @@ pub fn write_core(
     let notes_at = HEADER as u64 + room * ENTRY;
     let kernel_notes = notes::of(target, machine);
     let memory_at = notes_at + kernel_notes.len() as u64;
-    let end = plan.place(memory_at, target.page_size);
+    // A core that this is read from may claim any.
+    let page = target.page_size.clamp(1 << 12, 1 << 16);
+    let end = plan.place(memory_at, page);
 
     let store = Store::of(target, &plan, file, progress)?;
     let mut segments = plan.segments;
@@ -103,7 +105,7 @@ pub fn write_core(
     for segment in &segments {
         let Segment { start, filled, end, offset, perms, .. } = *segment;
         let numbers = [offset, start, filled - start, end - start];
-        program_header(&mut out, elf::PT_LOAD, flags(perms), numbers, target.page_size)?;
+        program_header(&mut out, elf::PT_LOAD, flags(perms), numbers, page)?;
     }
     // Last: elfutils takes the first for the kernel's.
     program_header(&mut out, elf::PT_NOTE, 0, note(end..own_end), 4)?;

@@ -129,7 +129,6 @@ impl Plan {
 
     /// Gives every segment its place in the file, from `at` on; answers where the last one ends.
     pub fn place(&mut self, at: u64, page: u64) -> u64 {
-        let page = page.max(1);
         let mut at = at.next_multiple_of(page);
         for segment in &mut self.segments {
             // Offset and address agree modulo the alignment, also where a segment was cut off.
