@@ -7,7 +7,7 @@ use crate::Perms;
 use object::elf;
 use std::io::{self, Write};
 
-/// Not in RAM when the picture was taken; in a private mapping of no file, zeroes that were never touched.
+// The marks as they are in the flags word: two bits.
 const UNTOUCHED: u64 = 0;
 const LEFT_OUT: u64 = 1;
 const SWAPPED: u64 = 2;
@@ -96,7 +96,7 @@ impl Marked {
     }
 }
 
-/// Writes the notes; none at all where there is nothing to say would be taken for another's core.
+/// Writes the notes: one at least, as there is a segment for them.
 pub(super) fn write(marked: &[Marked], out: &mut impl Write) -> io::Result<()> {
     let mut rest = marked;
     loop {

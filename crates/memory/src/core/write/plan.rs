@@ -211,9 +211,12 @@ fn stretches(mapping: &Mapping, from: u64) -> impl Iterator<Item = (Range<u64>, 
     .filter(|(range, _)| range.start < range.end)
 }
 
+/// Device, inode and name.
+type Key<'t> = ((u32, u32), u64, &'t [u8]);
+
 /// Which mapped files are here under their names.
 struct Files<'t> {
-    here: FxHashMap<((u32, u32), u64, &'t [u8]), bool>,
+    here: FxHashMap<Key<'t>, bool>,
     slow: FxHashSet<(u32, u32)>,
     images: FxHashSet<&'t [u8]>,
 }
