@@ -8,7 +8,11 @@ mod layout;
 mod memory;
 mod modules;
 mod notes;
+mod pages;
 mod unpack;
+mod write;
+
+pub use write::{CoreWritten, WriteError, write_core};
 
 use crate::file::FileBytes;
 use crate::{Capture, Method, Process, Target, TargetKind, find_images};
@@ -67,6 +71,7 @@ pub enum CoreError {
 /// anonymous memory too: the kernel leaves out what was never written to, which would be zero, but
 /// also `MADV_DONTDUMP` memory and what `coredump_filter` names, and the file does not tell which.
 /// (Untouched pages of a mapping that is not left out are stored as zeroes, by kernel and gcore.)
+/// The cores of [`write_core`] do tell.
 ///
 /// # Errors
 /// The file is not a core of this architecture, or nothing of it can be read; see [`CoreError`].
@@ -105,18 +110,19 @@ fn open(
     mut notes: Vec<String>,
     files: Option<&CoreOptions>,
 ) -> Result<Target, CoreError> {
-    let headers = Headers::parse(&core)?;
-    notes.extend_from_slice(&headers.problems);
+    let mut headers = Headers::parse(&core)?;
     let said = Notes::parse(&core, &headers);
+    headers.add_absent(&said.marked);
+    notes.extend_from_slice(&headers.problems);
     notes.extend_from_slice(&said.problems);
 
     let mut areas = layout::areas(&headers, &said);
-    let stored = CoreMemory::new(core.clone(), &areas, &modules::Modules::default());
+    let stored = CoreMemory::new(core.clone(), &areas, &said, &modules::Modules::default());
     let modules = modules::Modules::find(&areas, &stored, files);
     notes.extend_from_slice(&modules.missing);
-    let memory = CoreMemory::new(core, &areas, &modules);
+    let memory = CoreMemory::new(core, &areas, &said, &modules);
 
-    let (images, image_notes) = find_images(&layout::mappings(&areas), &modules, &memory);
+    let (images, image_notes) = find_images(&layout::mappings(&areas, &said), &modules, &memory);
     notes.extend(image_notes);
     layout::infer_permissions(&mut areas, &headers, &images);
     layout::name_special(&mut areas, &said, &images);
@@ -133,7 +139,7 @@ fn open(
     Ok(Target {
         kind: TargetKind::Core,
         memory: Arc::new(memory),
-        mappings: layout::mappings(&areas),
+        mappings: layout::mappings(&areas, &said),
         images,
         page_size: said.auxv(notes::AT_PAGESZ).filter(|p| p.is_power_of_two()).unwrap_or(4096),
         threads: said.threads,

@@ -17,7 +17,9 @@ pub mod synthetic;
 mod target;
 mod text;
 
-pub use self::core::{CoreError, CoreOptions, open_core, open_core_bytes};
+pub use self::core::{
+    CoreError, CoreOptions, CoreWritten, WriteError, open_core, open_core_bytes, write_core,
+};
 pub use fault::{Fault, Why};
 pub use file::FileSource;
 pub use image::{Image, Segment, Symbol, find_images};

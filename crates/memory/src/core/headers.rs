@@ -1,13 +1,14 @@
 //! The file header and program headers of a core.
 
 use super::CoreError;
-use crate::Perms;
+use super::pages::{Mark, Marked};
 use crate::file::FileBytes;
+use crate::{Perms, Why};
 use object::elf;
 
 /// `sizeof(Elf64_Ehdr)` and `sizeof(Elf64_Phdr)`.
-const HEADER: usize = 64;
-const ENTRY: u64 = 56;
+pub(super) const HEADER: usize = 64;
+pub(super) const ENTRY: u64 = 56;
 /// `vm.max_map_count` is 65530 unless raised; programs that raise it go to some millions.
 const MAX_ENTRIES: u64 = 1 << 23;
 
@@ -24,8 +25,8 @@ pub(super) struct Machine {
     pub tls: Option<usize>,
 }
 
-/// The architectures whose cores can be read, by a program of the same one.
-const MACHINES: [Machine; 2] = [
+/// The architectures whose cores can be read and written, by a program of the same one.
+pub(super) const MACHINES: [Machine; 2] = [
     // arch/x86/include/asm/user_64.h
     Machine { id: elf::EM_X86_64, name: "x86_64", registers: 27, ip: 16, sp: 19, tls: Some(21) },
     // arch/arm64/include/uapi/asm/ptrace.h
@@ -42,6 +43,8 @@ pub(super) struct Load {
     pub offset: u64,
     pub filesz: u64,
     pub stored: u64,
+    /// Why nothing of it is there, and why the file behind it is not to be asked.
+    pub lost: Option<Why>,
 }
 
 pub(super) struct Headers {
@@ -114,6 +117,7 @@ impl Headers {
                         offset,
                         filesz,
                         stored: filesz.min(file_len.saturating_sub(offset)),
+                        lost: None,
                     });
                 }
                 elf::PT_NOTE => self.notes.push((offset, filesz)),
@@ -140,6 +144,22 @@ impl Headers {
         let first = core.clipped(table..table.saturating_add(ENTRY));
         self.problems.push("truncated core: the number of segments is lost, and was estimated".into());
         u64_at(first, 8).saturating_sub(table) / ENTRY
+    }
+
+    /// Adds what is mapped and in no segment, by our own note.
+    pub fn add_absent(&mut self, marked: &[Marked]) {
+        for &Marked { start, end, mark, perms, .. } in marked {
+            let lost = match mark {
+                Mark::Untouched => continue,
+                Mark::LeftOut => None,
+                Mark::Swapped => Some(Why::Swapped),
+                Mark::Unread => Some(Why::NotCaptured),
+            };
+            self.loads.push(Load { start, end, perms, offset: 0, filesz: 0, stored: 0, lost });
+        }
+        if !marked.is_empty() {
+            self.order();
+        }
     }
 
     /// Sorts the segments and takes from each what an earlier one covers already.

@@ -2,7 +2,7 @@
 
 use super::headers::{Headers, Load};
 use super::notes::{AT_EXECFN, AT_PHDR, AT_RANDOM, AT_SYSINFO_EHDR, Notes};
-use crate::{Backing, Image, Mapping, PageState, Perms, Residency, Segment};
+use crate::{Backing, Image, Mapping, PageState, Perms, Residency, Segment, Why};
 use rustc_hash::FxHashMap;
 
 /// A mapping, and where its bytes are. Addresses: `start <= stored <= dumped <= end`.
@@ -17,6 +17,8 @@ pub(super) struct Area {
     pub stored: u64,
     /// Up to here they were, before the core file was cut off.
     pub dumped: u64,
+    /// Why nothing of it is there, where its file does not have it either.
+    pub lost: Option<Why>,
     /// The file mapped, empty for none; see [`Mapping::name`].
     pub name: Vec<u8>,
     pub file_offset: u64,
@@ -74,6 +76,7 @@ const EMPTY: Load = Load {
     offset: 0,
     filesz: 0,
     stored: 0,
+    lost: None,
 };
 
 fn part_of(load: &Load, start: u64, end: u64) -> Area {
@@ -85,6 +88,7 @@ fn part_of(load: &Load, start: u64, end: u64) -> Area {
         core_offset: load.offset.saturating_add(start - load.start),
         stored: upto(load.stored),
         dumped: upto(load.filesz),
+        lost: load.lost,
         name: Vec::new(),
         file_offset: 0,
         deleted: false,
@@ -174,35 +178,65 @@ pub(super) fn name_special(areas: &mut [Area], notes: &Notes, images: &[Image]) 
             mark(heap, b"[heap]", Backing::Brk);
         }
     }
+    // What is one mapping has one name, whatever of it is lacking.
+    let joints = notes.joints();
+    let joined =
+        |areas: &[Area], i: usize| areas[i].end == areas[i + 1].start && joints.contains(&areas[i].end);
+    let last = areas.len().saturating_sub(1);
+    for (from, to) in (0..last).map(|i| (i, i + 1)).chain((0..last).rev().map(|i| (i + 1, i))) {
+        let special = matches!(areas[from].backing, Backing::Brk | Backing::Stack);
+        if special && areas[to].name.is_empty() && joined(areas, from.min(to)) {
+            let (name, backing) = (areas[from].name.clone(), areas[from].backing);
+            mark(&mut areas[to], &name, backing);
+        }
+    }
 }
 
-pub(super) fn mappings(areas: &[Area]) -> Vec<Mapping> {
-    let mapping = |area: &Area| {
-        let mut residency = Residency::default();
-        if area.start < area.stored {
-            let file = match area.backing {
-                // A private file mapping is dumped because it was written to.
-                Backing::File => !area.perms.write,
-                Backing::SharedMemory => true,
-                _ => false,
-            };
-            residency.push(
-                area.start,
-                area.stored,
-                PageState { present: true, file, ..PageState::default() },
-            );
+pub(super) fn mappings(areas: &[Area], notes: &Notes) -> Vec<Mapping> {
+    let joints = notes.joints();
+    let mut out: Vec<Mapping> = Vec::new();
+    for area in areas {
+        match out.last_mut() {
+            Some(last)
+                if last.end == area.start
+                    && joints.contains(&area.start)
+                    && (&last.name, last.perms, last.backing) == (&area.name, area.perms, area.backing) =>
+            {
+                last.end = area.end;
+            }
+            _ => out.push(Mapping {
+                start: area.start,
+                end: area.end,
+                perms: area.perms,
+                offset: area.file_offset,
+                name: area.name.clone(),
+                deleted: area.deleted,
+                backing: area.backing,
+                ..Mapping::default()
+            }),
         }
-        Mapping {
-            start: area.start,
-            end: area.end,
-            perms: area.perms,
-            offset: area.file_offset,
-            name: area.name.clone(),
-            deleted: area.deleted,
-            backing: area.backing,
-            residency,
-            ..Mapping::default()
+        if let Some(mapping) = out.last_mut() {
+            store(&mut mapping.residency, area, notes);
         }
+    }
+    out
+}
+
+/// What is stored, but for what was not in RAM.
+fn store(residency: &mut Residency, area: &Area, notes: &Notes) {
+    let file = match area.backing {
+        // A private file mapping is dumped because it was written to.
+        Backing::File => !area.perms.write,
+        Backing::SharedMemory => true,
+        _ => false,
     };
-    areas.iter().map(mapping).collect()
+    let state = PageState { present: true, file, ..PageState::default() };
+    let mut at = area.start;
+    let end = area.stored..area.stored;
+    for untouched in notes.untouched_in(area.start..area.stored).chain([end]) {
+        if at < untouched.start {
+            residency.push(at, untouched.start, state);
+        }
+        at = untouched.end;
+    }
 }

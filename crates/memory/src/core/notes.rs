@@ -1,11 +1,13 @@
 //! What a core's notes say: threads, process, auxiliary vector, mapped files.
 
 use super::headers::Headers;
+use super::pages::{self, Mark, Marked};
 use crate::Thread;
 use crate::file::FileBytes;
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
 use object::read::elf::NoteIterator;
+use rustc_hash::FxHashSet;
 use std::ops::Range;
 
 // Keys of the auxiliary vector: include/uapi/linux/auxvec.h.
@@ -17,8 +19,8 @@ pub(super) const AT_EXECFN: u64 = 31;
 pub(super) const AT_SYSINFO_EHDR: u64 = 33;
 
 /// `offsetof(struct elf_prstatus, pr_pid)` and `pr_reg`, on every 64-bit architecture.
-const PR_PID: usize = 32;
-const PR_REG: usize = 112;
+pub(super) const PR_PID: usize = 32;
+pub(super) const PR_REG: usize = 112;
 
 /// A file mapping by `NT_FILE`.
 #[derive(Debug)]
@@ -44,6 +46,10 @@ pub(super) struct Notes {
     pub auxv: Vec<u8>,
     /// By address, not overlapping.
     pub files: Vec<MappedFile>,
+    /// By our own note, if we wrote the core; by address, not overlapping.
+    pub untouched: Vec<Range<u64>>,
+    /// All that our own note says, by address.
+    pub marked: Vec<Marked>,
     /// For the user.
     pub problems: Vec<String>,
 }
@@ -69,6 +75,7 @@ impl Notes {
                             thread.tls = tls;
                         }
                     }
+                    (pages::OWNER, pages::NUMBER) => out.marked.extend(pages::parse(note.desc())),
                     _ => {}
                 }
             }
@@ -90,6 +97,15 @@ impl Notes {
             reached = reached.max(f.range.end);
             apart
         });
+        self.marked.sort_by_key(|m| m.start);
+        let mut reached = 0;
+        for marked in self.marked.iter().filter(|m| m.mark == Mark::Untouched) {
+            let start = marked.start.max(reached);
+            if start < marked.end {
+                self.untouched.push(start..marked.end);
+                reached = marked.end;
+            }
+        }
         if self.threads.is_empty() {
             self.problems.push("the core has no note on threads: stacks and registers are unknown".into());
         }
@@ -111,6 +127,19 @@ impl Notes {
         };
         self.name = string(40..56);
         self.arguments = string(56..136);
+    }
+
+    /// What of a range was not in RAM, by our own note.
+    pub fn untouched_in(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = self.untouched.partition_point(|u| u.end <= range.start);
+        let here = self.untouched[first..].iter().take_while(move |u| u.start < range.end);
+        here.map(move |u| u.start.max(range.start)..u.end.min(range.end)).filter(|u| u.start < u.end)
+    }
+
+    /// Addresses at which one mapping goes on, though segments begin and end there.
+    pub fn joints(&self) -> FxHashSet<u64> {
+        let from = self.marked.iter().filter(|m| m.from_inside).map(|m| m.start);
+        from.chain(self.marked.iter().filter(|m| m.to_inside).map(|m| m.end)).collect()
     }
 
     /// An entry of the auxiliary vector.

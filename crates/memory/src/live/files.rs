@@ -2,12 +2,12 @@
 
 use super::procdir::ProcDir;
 use super::smaps::Entry;
+use crate::file::{same_file, slow_devices};
 use crate::{Backing, FileSource, Mapping};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::linux::fs::MetadataExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -117,46 +117,4 @@ fn open_regular(path: &Path, right: impl Fn(&Metadata) -> bool) -> Option<File> 
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     right(file.metadata().ok()?).then_some(file)
-}
-
-fn same_file(mapping: &Mapping, metadata: &Metadata) -> bool {
-    let dev = metadata.st_dev();
-    let same_device = (libc::major(dev), libc::minor(dev)) == mapping.dev;
-    // overlayfs (every container) and btrfs show stat another device than maps; both number the
-    // device 0:N. The inode decides then.
-    let virtual_device = libc::major(dev) == 0;
-    metadata.st_ino() == mapping.inode && (same_device || virtual_device)
-}
-
-/// Devices of mounted file systems whose answers come from another process or machine.
-fn slow_devices(mountinfo: &str) -> FxHashSet<(u32, u32)> {
-    let slow = |kind: &str| {
-        kind.starts_with("fuse")
-            || ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs", "lustre", "glusterfs"].contains(&kind)
-    };
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
-            let (mount, source) = line.split_once(" - ")?;
-            let (major, minor) = mount.split_ascii_whitespace().nth(2)?.split_once(':')?;
-            let kind = source.split_ascii_whitespace().next()?;
-            slow(kind).then_some((major.parse().ok()?, minor.parse().ok()?))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn file_systems_that_may_not_answer() {
-        let text = "22 27 0:21 / /proc rw - proc proc rw\n\
-                    40 27 0:44 / /mnt/s rw shared:1 master:2 - fuse.sshfs host: rw\n\
-                    41 27 0:45 / /mnt/n rw - nfs4 host:/x rw\n\
-                    42 27 254:1 / / rw - ext4 /dev/vda rw\n";
-        let slow = slow_devices(text);
-        assert_eq!(slow, [(0, 44), (0, 45)].into_iter().collect());
-    }
 }
