@@ -13,7 +13,7 @@ use wmr_testing::{READY, at_rest, python};
 fn kept(target: &Target) -> Vec<u8> {
     let file = tempfile::tempfile().unwrap();
     let options = SnapshotOptions { level: 1, redact: None };
-    let kept = write_snapshot(target, &file, options, &mut |done, all| assert!(done <= all)).unwrap();
+    let kept = write_snapshot(target, &file, options, &|done, all| assert!(done <= all)).unwrap();
     assert_eq!(kept.notes, [""; 0]);
     let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut &file).unwrap();
@@ -290,6 +290,6 @@ fn a_full_disk_is_an_error() {
     let target = by_hand();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let options = SnapshotOptions { level: 1, redact: None };
-    let error = write_snapshot(&target, &full, options, &mut |_, _| ()).err().unwrap();
+    let error = write_snapshot(&target, &full, options, &|_, _| ()).err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }

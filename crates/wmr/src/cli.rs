@@ -173,6 +173,17 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Write a process as an ELF core, for gdb, pystack and others
+    Core {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The file to write; default: the pid with .core behind it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if there is one
+        #[arg(long)]
+        force: bool,
+    },
     /// Start an example under python3 and look at it live
     Demo {
         /// Look at the sample core that comes with this program instead

@@ -1,6 +1,7 @@
 //! One module a command: its JSON document, its table for people.
 
 pub mod arenas;
+pub mod core;
 pub mod demo;
 pub mod findings;
 pub mod heap;

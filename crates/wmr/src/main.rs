@@ -64,6 +64,9 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };
                 command::snapshot::run(target, output.as_deref(), *force, how, options)
             }
+            Command::Core { target, output, force } => {
+                command::core::run(target, output.as_deref(), *force, options)
+            }
             Command::Demo { core } => command::demo::run(*core, options),
         },
         (Some(target), Some(_)) => {

@@ -92,6 +92,13 @@ fn documents() {
     let document = json(&[&pid]);
     let facts = json!({ "target": shape(&document["target"]), "capture": shape(&document["capture"]) });
     insta::assert_snapshot!("shape_facts", serde_json::to_string_pretty(&facts).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["snapshot", "core"] {
+        let file = folder.path().join(command).to_str().unwrap().to_owned();
+        let document = json(&[command, &pid, "-o", &file]);
+        assert_eq!(document["path"], json!(file));
+        insta::assert_snapshot!(format!("shape_{command}"), shape_of(&document));
+    }
     let ps = json(&["ps"]);
     let rows = ps["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");

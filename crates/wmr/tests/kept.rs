@@ -107,6 +107,32 @@ fn a_core_can_be_kept() {
 }
 
 #[test]
+fn a_core_is_written_that_gdb_and_this_program_open() {
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["3.8", "3.11", "3.13"] {
+        let python = python(version).unwrap();
+        let planted = "import sys\nPLANTED = b'core ' + str(sys.maxsize).encode()\nprint(id(PLANTED) + 32)";
+        let target = start(python, &format!("{SCRIPT}{planted}"));
+        let address = target.truth().last().unwrap().clone();
+        let pid = target.pid().to_string();
+        let file = path(folder.path(), &format!("{version}.core"));
+        let written = json(&["core", &pid, "-o", &file]);
+        assert_eq!(written["threads"], 2);
+        let live = said(&["heap", "--by", "type"], &pid);
+        drop(target);
+        let exe = python.exe.to_str().unwrap();
+        let gdb = Command::new("gdb")
+            .args(["--batch", "-nx", "-ex", "info threads", "-ex", &format!("x/s {address}"), exe, &file])
+            .output()
+            .unwrap();
+        let gdb = String::from_utf8_lossy(&gdb.stdout).into_owned();
+        assert!(gdb.lines().filter(|line| line.contains("LWP")).count() >= 2, "{gdb}");
+        assert!(gdb.contains("\"core 9223372036854775807\""), "{gdb}");
+        assert_eq!(said(&["heap", "--by", "type"], &file)["rows"], live["rows"], "{version}");
+    }
+}
+
+#[test]
 fn a_full_disk_leaves_nothing_and_harms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let mut target = start(python("3.11").unwrap(), SCRIPT);
@@ -115,17 +141,19 @@ fn a_full_disk_leaves_nothing_and_harms_nobody() {
     std::fs::create_dir(&disk).unwrap();
     // A disk of a megabyte, in a mount namespace of its own.
     let script = r#"mount -t tmpfs -o size=1m small "$1" && cd "$1" || exit 99
-        "$2" snapshot "$3" -o it.wmr; echo "exit $?"; ls -A; df --output=used . | tail -1"#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "sh", &disk, env!("CARGO_BIN_EXE_wmr"), &pid])
-        .env("LC_ALL", "C.UTF-8")
-        .output()
-        .unwrap();
-    let (answer, complaint) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    let words: Vec<&str> = answer.split_whitespace().collect();
-    assert_eq!(words, ["exit", "1", "0"], "{complaint}");
-    assert!(complaint.starts_with("wmr: cannot write it.wmr: No space left on device"), "{complaint}");
+        "$2" "$3" "$4" -o it; echo "exit $?"; ls -A; df --output=used . | tail -1"#;
+    for command in ["snapshot", "core"] {
+        let output = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh", &disk, env!("CARGO_BIN_EXE_wmr"), command, &pid])
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .unwrap();
+        let (answer, complaint) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let words: Vec<&str> = answer.split_whitespace().collect();
+        assert_eq!(words, ["exit", "1", "0"], "{complaint}");
+        assert!(complaint.starts_with("wmr: cannot write it: No space left on device"), "{complaint}");
+    }
     assert!(target.is_running().unwrap());
     json(&[&pid]);
 }

@@ -58,7 +58,7 @@ pub fn write_snapshot(
     target: &Target,
     file: &File,
     options: SnapshotOptions,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &dyn Fn(u64, u64),
 ) -> io::Result<Kept> {
     let mut facts = Facts::of(target);
     let files = Files::of(target);

@@ -21,23 +21,23 @@ pub fn create(path: &Path, replace: bool) -> Result<Output, Failure> {
     Output::create(path, replace).map_err(|error| refused(path, &error))
 }
 
-/// Runs `work` with the file and somebody to tell the progress to.
-pub fn write<T>(
+/// Runs `work` with the file and somebody to tell how much is done, and of how much.
+pub fn write<T, E>(
     output: &Output,
     path: &Path,
-    work: impl FnOnce(&File, &mut dyn FnMut(u64, u64)) -> io::Result<T>,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&File, &(dyn Fn(u64, u64) + Sync)) -> Result<T, E>,
+) -> Result<T, E> {
     // Draws nothing where stderr is no terminal.
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
     let style = ProgressStyle::with_template("{msg} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(format!("writing {}", shown(path)));
-    let result = work(output.file(), &mut |done, total| {
+    let result = work(output.file(), &|done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    result.map_err(|error| refused(path, &error))
+    result
 }
 
 pub fn finish(output: Output, path: &Path) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ pub fn shown(path: &Path) -> String {
     text::shown(&path.to_string_lossy())
 }
 
-fn refused(path: &Path, error: &io::Error) -> Failure {
+pub fn refused(path: &Path, error: &io::Error) -> Failure {
     let failure = |code, why: &str| Failure::new(code, format!("cannot write {}: {why}", shown(path)));
     match error.kind() {
         io::ErrorKind::AlreadyExists => {

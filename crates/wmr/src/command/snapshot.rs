@@ -59,7 +59,8 @@ pub fn run(
     let redact = strip.as_ref().map(|strip| strip as &dyn Redact);
     let kept = saving::write(&output, &path, |file, progress| {
         write_snapshot(&target, file, SnapshotOptions { level: how.level, redact }, progress)
-    })?;
+    })
+    .map_err(|error| saving::refused(&path, &error))?;
     // Only what came from a clone that lived to the end is worth a name.
     target.memory.finish().map_err(failure::of_lost)?;
     saving::finish(output, &path)?;
