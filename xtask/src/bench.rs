@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: this program and the tools people have today, on the same workloads, in one run.
 
+pub mod pause;
+
 use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
 use serde_json::Value;
@@ -28,8 +30,7 @@ pub fn run(names: &[String], runs: u32, tag: &str) -> Result<()> {
         let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.0).collect();
         bail!("no workload {name:?}; there are {}", known.join(", "));
     }
-    let python = wmr_testing::venv(tag).or_else(|| wmr_testing::python(tag).cloned());
-    let python = python.with_context(|| format!("no python {tag}; cargo xtask pythons"))?;
+    let python = interpreter(tag)?;
     let wmr = build()?;
     for (name, script, limit) in WORKLOADS {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
@@ -41,6 +42,12 @@ pub fn run(names: &[String], runs: u32, tag: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With the packages that workloads want, where they are installed.
+fn interpreter(tag: &str) -> Result<Interpreter> {
+    let python = wmr_testing::venv(tag).or_else(|| wmr_testing::python(tag).cloned());
+    python.with_context(|| format!("no python {tag}; cargo xtask pythons"))
 }
 
 /// The release build of the program.
@@ -133,7 +140,7 @@ fn ours(target: &Target, wmr: &Path, arguments: &[&str], runs: u32) -> Result<Ro
     for _ in 0..runs.max(1) {
         let mut command = Command::new(wmr);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        let cost = cost_of(command)?;
+        let cost = cost_of(command, &[0])?;
         walls.push(cost.wall);
         peak = cost.peak.max(peak);
         let document: Value = serde_json::from_slice(&cost.stdout).context("its JSON")?;
@@ -157,8 +164,8 @@ struct Cost {
     stdout: Vec<u8>,
 }
 
-/// Wall time and peak RSS of a command that succeeds.
-fn cost_of(mut command: Command) -> Result<Cost> {
+/// Wall time and peak RSS of a command that ends with one of these exit codes.
+fn cost_of(mut command: Command, codes: &[i32]) -> Result<Cost> {
     use std::io::Read;
     let start = Instant::now();
     let mut child = command.spawn()?;
@@ -171,17 +178,38 @@ fn cost_of(mut command: Command) -> Result<Cost> {
         (libc::wait4(pid, &mut status, 0, &mut usage), usage)
     };
     let wall = start.elapsed().as_secs_f64();
-    if waited != pid || !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) != 0 {
+    if waited != pid || !libc::WIFEXITED(status) || !codes.contains(&libc::WEXITSTATUS(status)) {
         bail!("{command:?} ended with wait status {status:#x}");
     }
     Ok(Cost { wall, peak: usage.ru_maxrss as u64 * 1024, stdout })
 }
 
 fn rss(target: &Target) -> Result<u64> {
+    rollup(target, "Rss:")
+}
+
+/// One of the sums over all mappings. Bytes.
+fn rollup(target: &Target, field: &str) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.pid()))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kb: u64 = line.and_then(|l| l.split_whitespace().next()).context("no Rss")?.parse()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kb = line.and_then(|l| l.split_whitespace().next());
+    let kb: u64 = kb.with_context(|| format!("no {field}"))?.parse()?;
     Ok(kb * 1024)
+}
+
+/// What is open to a process that is looked at: a quarter of it, and room for the program itself.
+fn own_peak_limit(target: u64) -> u64 {
+    (64 << 20) + target / 4
+}
+
+fn verdict(held: bool) -> &'static str {
+    if held { "held" } else { "NOT held" }
+}
+
+/// A busy machine makes every time here meaningless but the ratios.
+fn load_average() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
@@ -211,13 +239,10 @@ fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
             mib(row.target_after),
         ]);
     }
-    // A busy machine makes every wall time here meaningless but the ratios.
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
+    let load = load_average();
     let rss = mib(ours.target_before);
     println!("\n{name} on {}, RSS {rss} MiB, load average now {load}\n{table}", python.version);
     let memory = 64.0 * MIB + 1.25 * ours.target_before as f64;
-    let verdict = |held: bool| if held { "held" } else { "NOT held" };
     if let Some(limit) = limit {
         println!("  wall at most {limit} s: {}", verdict(ours.wall <= limit));
     }

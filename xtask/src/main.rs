@@ -34,7 +34,10 @@ enum Command {
         required: bool,
     },
     /// Time and memory on the workloads, beside the tools people have today
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
+        #[command(subcommand)]
+        what: Option<Bench>,
         /// w1, w2, w3, w4, w4c, w5; all without a name
         workloads: Vec<String>,
         /// How often each command is run; the best counts
@@ -55,11 +58,30 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// What a process notices of being looked at: its pause beside gcore's, and the time lost in all
+    Pause {
+        /// How often each is done; the median counts
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// The interpreter that runs the workload
+        #[arg(long, default_value = "3.11")]
+        python: String,
+        /// What the processes without Python hold
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+    },
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pythons { required, update } => pythons::run(required, update).map(drop),
         Command::Test { required } => suite::run(required),
-        Command::Bench { workloads, runs, python } => bench::run(&workloads, runs, &python),
+        Command::Bench { what: Some(Bench::Pause { runs, python, mib }), .. } => {
+            bench::pause::run(runs, &python, mib)
+        }
+        Command::Bench { what: None, workloads, runs, python } => bench::run(&workloads, runs, &python),
         Command::Layouts { check, names } => layouts::run(check, names.as_deref()),
     }
 }

@@ -1,0 +1,226 @@
+//! `cargo xtask bench pause`: what a process notices of being looked at, by its own clock.
+//!
+//! The processes run `bench/probes`. While one of them watches its clock, the largest gap it sees is the
+//! pause; while it touches all it has, round after round, what the rounds took longer is the time lost in
+//! all, with the copies of pages that it writes to while the clone lives.
+
+use super::{build, cost_of, interpreter, load_average, own_peak_limit, rollup, rss, verdict};
+use anyhow::{Context, Result, ensure};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use wmr_testing::Target;
+
+/// A core takes its time, and ten do not tell more than three.
+const CORES: u32 = 3;
+/// Without anybody looking: long enough for some rounds.
+const IDLE: Duration = Duration::from_millis(700);
+
+/// What is asked of one target. Milliseconds.
+struct Asked {
+    pause: f64,
+    /// The pause is per GiB.
+    per_gib: bool,
+    lost: Option<f64>,
+}
+
+pub fn run(runs: u32, tag: &str, mib: u64) -> Result<()> {
+    let wmr = build()?;
+    let runs = runs.max(1);
+    let probes = wmr_testing::workload("").join("../probes").canonicalize()?;
+    let python = interpreter(tag)?;
+    let workload = || {
+        let started = python.spawn_file(&wmr_testing::workload("w2_web.py"), |command| {
+            command.env("WORKLOAD_HOOK", probes.join("probe.py"));
+        });
+        started.context("w2")
+    };
+    let asked = Asked { pause: 15.0, per_gib: false, lost: Some(300.0) };
+    match measure(&wmr, &workload, runs, false) {
+        Ok(got) => print(&format!("w2 on {}", python.version), &asked, &got),
+        // The packages it wants are lacking: that does not cost the others.
+        Err(why) => println!("\nw2: {why:#}"),
+    }
+    let source = std::fs::read_to_string(probes.join("probe.c"))?;
+    let program = wmr_testing::compile_c(&source, &["-O1"])?;
+    for (pages, pause) in [("small", 40.0), ("huge", 3.0)] {
+        let block = || {
+            let mut command = Command::new(&*program);
+            command.args([&mib.to_string(), pages]);
+            Ok(Target::start(command)?)
+        };
+        // Huge pages that were split stay so: each round of touching wants a process of its own.
+        let got = measure(&wmr, &block, runs, pages == "huge")?;
+        print(&format!("{mib} MiB of {pages} pages"), &Asked { pause, per_gib: true, lost: None }, &got);
+    }
+    Ok(())
+}
+
+/// Milliseconds and bytes.
+#[derive(Default)]
+struct Got {
+    rss: u64,
+    own_peak: u64,
+    /// Nobody looks: what the machine does to the clock.
+    idle: Vec<f64>,
+    gap: Vec<f64>,
+    /// What the program itself says.
+    pause: Vec<f64>,
+    child: Vec<f64>,
+    core: Vec<f64>,
+    lost: Vec<f64>,
+    /// Of that on the CPU: what was copied.
+    lost_cpu: Vec<f64>,
+    /// Of that waiting for a CPU, which it shares with who looks.
+    lost_queue: Vec<f64>,
+    /// Length of a round that nobody disturbs.
+    round: Vec<f64>,
+    huge_before: u64,
+    huge_after: Vec<f64>,
+}
+
+fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_time: bool) -> Result<Got> {
+    let mut target = start()?;
+    wmr_testing::at_rest(target.pid())?;
+    let mut got = Got { rss: rss(&target)?, ..Got::default() };
+    for _ in 0..runs {
+        let sleep = |_: i32| Ok(std::thread::sleep(IDLE));
+        got.idle.push(spin(&mut target, sleep)?);
+        let wmr = |pid| look(wmr, pid, &mut got);
+        let gap = spin(&mut target, wmr)?;
+        got.gap.push(gap);
+    }
+    for _ in 0..CORES {
+        got.core.push(spin(&mut target, |pid| Ok(drop(wmr_testing::gcore(pid)?)))?);
+    }
+    got.huge_before = rollup(&target, "AnonHugePages:")?;
+    for _ in 0..runs {
+        if anew_each_time {
+            target = start()?;
+        }
+        let idle = touch(&mut target, |_| Ok(std::thread::sleep(IDLE)))?;
+        let busy = touch(&mut target, |pid| look(wmr, pid, &mut got))?;
+        let more = |of: fn(&Rounds) -> f64| of(&busy) - of(&idle) / idle.count * busy.count;
+        got.lost.push(more(|rounds| rounds.wall));
+        got.lost_cpu.push(more(|rounds| rounds.cpu));
+        got.lost_queue.push(more(|rounds| rounds.queue));
+        got.round.push(idle.wall / idle.count);
+        got.huge_after.push(rollup(&target, "AnonHugePages:")? as f64);
+    }
+    Ok(got)
+}
+
+/// One capture, by the program as it is.
+fn look(wmr: &Path, pid: i32, got: &mut Got) -> Result<()> {
+    let mut command = Command::new(wmr);
+    command.args(["heap", &pid.to_string(), "--json", "--max-pause", "10000"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // 4: it is no Python process, and was looked at all the same.
+    let cost = cost_of(command, &[0, 4])?;
+    got.own_peak = got.own_peak.max(cost.peak);
+    let document: Value = serde_json::from_slice(&cost.stdout).context("its JSON")?;
+    let capture = &document["capture"];
+    ensure!(capture["method"] == "clone", "captured by {}: {}", capture["method"], document["notes"]);
+    got.pause.push(capture["pause_ms"].as_f64().context("no pause")?);
+    got.child.push(capture["child_ms"].as_f64().context("no life of the clone")?);
+    Ok(())
+}
+
+/// What a probe says of the time in which something was done.
+fn probe(target: &mut Target, order: &str, action: impl FnOnce(i32) -> Result<()>) -> Result<Vec<f64>> {
+    target.send(order)?;
+    let begins = target.line()?;
+    ensure!(begins == "begins", "the probe says {begins}");
+    action(target.pid())?;
+    target.send("stop")?;
+    let said = target.line()?;
+    said.split(' ').map(|word| word.parse().with_context(|| format!("the probe says {said}"))).collect()
+}
+
+const NANOS: f64 = 1e6;
+
+fn spin(target: &mut Target, action: impl FnOnce(i32) -> Result<()>) -> Result<f64> {
+    let said = probe(target, "spin", action)?;
+    Ok(said.first().context("no gap")? / NANOS)
+}
+
+struct Rounds {
+    count: f64,
+    wall: f64,
+    cpu: f64,
+    queue: f64,
+}
+
+fn touch(target: &mut Target, action: impl FnOnce(i32) -> Result<()>) -> Result<Rounds> {
+    let queued = || -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", target.pid()))?;
+        Ok(text.split(' ').nth(1).context("no schedstat")?.parse::<f64>()? / NANOS)
+    };
+    let before = queued()?;
+    let said = probe(target, "touch", action)?;
+    let [count, wall, cpu] = said[..] else { anyhow::bail!("the probe says {said:?}") };
+    let after = std::fs::read_to_string(format!("/proc/{}/schedstat", target.pid()))?;
+    let after: f64 = after.split(' ').nth(1).context("no schedstat")?.parse()?;
+    Ok(Rounds { count, wall: wall / NANOS, cpu: cpu / NANOS, queue: after / NANOS - before })
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[middle],
+        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+    }
+}
+
+/// The median, and the least and the largest.
+fn spread(values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    format!("{:.1} ({least:.1} – {most:.1})", median(values))
+}
+
+fn print(name: &str, asked: &Asked, got: &Got) {
+    let mib = |bytes: f64| format!("{:.1}", bytes / super::MIB);
+    let gib = got.rss as f64 / super::MIB / 1024.0;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "asked", "got", ""]);
+    let mut row = |what: &str, asked: Option<(String, bool)>, got: String| {
+        let (asked, held) = asked.map_or(Default::default(), |(asked, held)| (asked, verdict(held)));
+        table.add_row([what.to_owned(), asked, got, held.to_owned()]);
+    };
+    let limit = if asked.per_gib { asked.pause * gib } else { asked.pause };
+    let gap = median(&got.gap);
+    row("largest gap in its clock, nobody looking, ms", None, spread(&got.idle));
+    row("  wmr heap", Some((format!("{limit:.1}"), gap <= limit)), spread(&got.gap));
+    row("  gcore", None, spread(&got.core));
+    let times = median(&got.core) / gap;
+    row("  how many times shorter", Some(("10".to_owned(), times >= 10.0)), format!("{times:.1}"));
+    row("capture.pause_ms", None, spread(&got.pause));
+    let child = median(&got.child);
+    let limit = 1000.0 * gib;
+    row("capture.child_ms", Some((format!("{limit:.0}"), child <= limit)), spread(&got.child));
+    let lost = median(&got.lost);
+    let limit = asked.lost.map(|limit| (format!("{limit:.0}"), lost <= limit));
+    row("touching all, time lost in all, ms", limit, spread(&got.lost));
+    row("  of it on the CPU", None, spread(&got.lost_cpu));
+    row("  of it waiting for a CPU", None, spread(&got.lost_queue));
+    row("  a round that nobody disturbs", None, spread(&got.round));
+    row("huge pages before, MiB", None, mib(got.huge_before as f64));
+    row("  after", None, mib(median(&got.huge_after)));
+    let limit = own_peak_limit(got.rss);
+    let held = got.own_peak <= limit;
+    row("own peak, MiB", Some((mib(limit as f64), held)), mib(got.own_peak as f64));
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let (rss, runs, load) = (mib(got.rss as f64), got.gap.len(), load_average());
+    println!("\n{name}, RSS {rss} MiB, medians of {runs} (least – most), load average now {load}\n{table}");
+}
