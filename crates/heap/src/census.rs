@@ -2,8 +2,8 @@
 //!
 //! 1. Every used block *proposes* the object it looks like, with the evidence for it.
 //! 2. Every proposed object *claims* the blocks it owns.
-//! 3. Claims and proposals are *settled* ([`claims`](crate::claims)).
-//! 4. What is left is looked for among the words of objects whose insides are not known.
+//! 3. The words of objects whose insides are not known are looked at: they may *hold* a block.
+//! 4. Claims and proposals are *settled* ([`claims`](crate::claims)); what is left goes to who holds it.
 //!
 //! Passes go over the spans in parallel and write to columns by block id, so the result does not
 //! depend on the number of threads.
@@ -54,22 +54,31 @@ impl Known {
 const MAX_HELD_SCAN: u32 = 4096;
 
 impl Census {
-    pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
+    /// Calls `all_read` when nothing more is asked of the target's bytes; settling takes its time.
+    pub fn take(
+        target: &Target,
+        model: &Model,
+        blocks: &Blocks,
+        known: &[Known],
+        all_read: impl FnOnce(),
+    ) -> Census {
         let types = Types::new(target, model, blocks);
         let mut kinds = Kinds::default();
         let mut marks = known_marks(blocks, known, &mut kinds);
         let pass = Pass { target, model, blocks, types: &types };
         let mut claims = pass.propose(&mut marks);
         pass.claims_of_static_types(&mut claims);
+        let list = types.all();
+        let laid_out = laid_out_by(model, &list, &mut target.reader());
+        let words = pass.words(&list, &laid_out, &mut marks);
+        all_read();
         let claims = settle(claims, &mut marks);
         let parts: Vec<_> =
             Part::ALL.iter().map(|p| kinds.intern(Domain::CPython, p.name(), "", Sure::Exact)).collect();
         for claim in &claims {
             marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
         }
-        let list = types.all();
-        let laid_out = laid_out_by(model, &list, &mut target.reader());
-        let holders = pass.held(&list, &laid_out, &mut marks, &mut kinds);
+        let holders = held(words, &list, &mut marks, &mut kinds);
         Census { types: list, kinds, marks, claims, laid_out, holders }
     }
 
@@ -240,12 +249,10 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Blocks that nobody claims, at whose start a word of an object of a C type points.
-    fn held(&self, types: &[Type], laid_out: &[usize], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
-        let mut held: FxHashMap<u32, KindId> = FxHashMap::default();
+    /// Blocks at whose start a word of an object of a C type points, among all that may be objects.
+    fn words(&self, types: &[Type], laid_out: &[usize], marks: &mut [Mark]) -> Vec<Claim> {
         let ends = hidden_fields(types, laid_out);
-        let mut found: Vec<Claim> = self
-            .by_span(marks)
+        self.by_span(marks)
             .into_par_iter()
             .map_init(
                 || (self.target.reader(), self.target.reader()),
@@ -268,20 +275,25 @@ impl<'a> Pass<'a> {
                 },
             )
             .collect::<Vec<_>>()
-            .concat();
-        found.retain(|c| marks[c.block as usize].is_none());
-        found.par_sort_unstable();
-        found.dedup_by_key(|c| c.block);
-        for claim in &found {
-            let Some(id) = marks[claim.owner as usize].as_object() else { continue };
-            let kind = *held.entry(id).or_insert_with(|| {
-                let name = format!("data of {}", types[id as usize].name);
-                kinds.intern(Domain::Native, &name, "", Sure::Owner)
-            });
-            marks[claim.block as usize] = Mark::kind(kind);
-        }
-        found
+            .concat()
     }
+}
+
+/// Of the blocks that objects point at, those that nobody claims.
+fn held(mut found: Vec<Claim>, types: &[Type], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
+    let mut held: FxHashMap<u32, KindId> = FxHashMap::default();
+    found.retain(|c| marks[c.block as usize].is_none() && marks[c.owner as usize].as_object().is_some());
+    found.par_sort_unstable();
+    found.dedup_by_key(|c| c.block);
+    for claim in &found {
+        let Some(id) = marks[claim.owner as usize].as_object() else { continue };
+        let kind = *held.entry(id).or_insert_with(|| {
+            let name = format!("data of {}", types[id as usize].name);
+            kinds.intern(Domain::Native, &name, "", Sure::Owner)
+        });
+        marks[claim.block as usize] = Mark::kind(kind);
+    }
+    found
 }
 
 /// Per type: itself when it was laid out in C, else the nearest base that was.

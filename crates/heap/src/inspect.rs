@@ -135,14 +135,16 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
         notes.extend(python.notes.iter().cloned());
     }
     let blocks = builder.build()?;
+    let permanent =
+        python.as_ref().ok().map(|python| python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     let mut census = match &model {
-        Some(model) => Census::take(target, model, &blocks, &known),
-        None => Census::without_python(&blocks, &known),
+        Some(model) => Census::take(target, model, &blocks, &known, all_read),
+        None => {
+            all_read();
+            Census::without_python(&blocks, &known)
+        }
     };
-    if let Ok(python) = &python {
-        census.untrack(&blocks, &python.gc.permanent(&mut target.reader(), blocks.len() as usize));
-    }
-    all_read();
+    census.untrack(&blocks, &permanent.unwrap_or_default());
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());
     match &glibc {

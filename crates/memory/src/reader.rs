@@ -148,6 +148,20 @@ impl<'m> Reader<'m> {
         Ok(out)
     }
 
+    /// A few bytes whose neighbourhood is not asked for: a streamed source reads just them, not the window
+    /// around them.
+    pub fn peek<const N: usize>(&mut self, addr: u64) -> Result<[u8; N], Fault> {
+        let mut out = [0; N];
+        if let Some(bytes) = self.windows.get(slot(addr)).and_then(|window| window.get(addr, N)) {
+            out.copy_from_slice(bytes);
+        } else if let Some(bytes) = self.held(addr, N) {
+            out.copy_from_slice(bytes);
+        } else {
+            self.memory.read(addr, &mut out)?;
+        }
+        Ok(out)
+    }
+
     /// A NUL-terminated string, cut at `max` bytes; ends early where memory ends.
     pub fn cstr(&mut self, addr: u64, max: usize) -> Result<Vec<u8>, Fault> {
         let mut out = Vec::new();

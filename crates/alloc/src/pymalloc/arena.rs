@@ -191,7 +191,7 @@ fn free_pools(reader: &mut Reader, object: &ArenaObject, base: u64, pools: u64, 
             return free;
         }
         // A pool in use has blocks in use: a list that runs into one is damaged.
-        let Ok(header) = reader.array::<24>(at) else { return free };
+        let Ok(header) = reader.peek::<24>(at) else { return free };
         if half(&header, 0) != 0 {
             return free;
         }
@@ -219,7 +219,8 @@ fn walk_pool(
 ) -> Result<Pool, Trouble> {
     let pool_size = u64::from(geometry.pool_size);
     let alignment = u64::from(geometry.alignment);
-    let header = reader.array::<48>(pool)?;
+    // Of a full pool, and most are, nothing else is read.
+    let header = reader.peek::<48>(pool)?;
     let count = u64::from(half(&header, 0));
     let (szidx, next, max) =
         (u64::from(half(&header, 36)), u64::from(half(&header, 40)), u64::from(half(&header, 44)));
