@@ -5,6 +5,7 @@ mod live {
     mod errors;
     mod families;
     mod harmless;
+    mod python_loops;
     mod traceless;
 }
 
