@@ -5,7 +5,7 @@
 //! all, with the copies of pages that it writes to while the clone lives.
 
 use super::{build, cost_of, interpreter, load_average, own_peak_limit, rollup, rss, verdict};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 use std::path::Path;
@@ -86,30 +86,39 @@ fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_
     wmr_testing::at_rest(target.pid())?;
     let mut got = Got { rss: rss(&target)?, ..Got::default() };
     for _ in 0..runs {
-        let sleep = |_: i32| Ok(std::thread::sleep(IDLE));
-        got.idle.push(spin(&mut target, sleep)?);
-        let wmr = |pid| look(wmr, pid, &mut got);
-        let gap = spin(&mut target, wmr)?;
+        got.idle.push(spin(&mut target, idle)?);
+        let gap = spin(&mut target, |pid| look(wmr, pid, &mut got))?;
         got.gap.push(gap);
     }
     for _ in 0..CORES {
-        got.core.push(spin(&mut target, |pid| Ok(drop(wmr_testing::gcore(pid)?)))?);
+        got.core.push(spin(&mut target, core)?);
     }
     got.huge_before = rollup(&target, "AnonHugePages:")?;
     for _ in 0..runs {
         if anew_each_time {
             target = start()?;
         }
-        let idle = touch(&mut target, |_| Ok(std::thread::sleep(IDLE)))?;
+        let alone = touch(&mut target, idle)?;
         let busy = touch(&mut target, |pid| look(wmr, pid, &mut got))?;
-        let more = |of: fn(&Rounds) -> f64| of(&busy) - of(&idle) / idle.count * busy.count;
+        let more = |of: fn(&Rounds) -> f64| of(&busy) - of(&alone) / alone.count * busy.count;
         got.lost.push(more(|rounds| rounds.wall));
         got.lost_cpu.push(more(|rounds| rounds.cpu));
         got.lost_queue.push(more(|rounds| rounds.queue));
-        got.round.push(idle.wall / idle.count);
+        got.round.push(alone.wall / alone.count);
         got.huge_after.push(rollup(&target, "AnonHugePages:")? as f64);
     }
     Ok(got)
+}
+
+/// Nothing is done.
+fn idle(_: i32) -> Result<()> {
+    std::thread::sleep(IDLE);
+    Ok(())
+}
+
+fn core(pid: i32) -> Result<()> {
+    wmr_testing::gcore(pid)?;
+    Ok(())
 }
 
 /// One capture, by the program as it is.
@@ -154,16 +163,17 @@ struct Rounds {
 }
 
 fn touch(target: &mut Target, action: impl FnOnce(i32) -> Result<()>) -> Result<Rounds> {
-    let queued = || -> Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", target.pid()))?;
-        Ok(text.split(' ').nth(1).context("no schedstat")?.parse::<f64>()? / NANOS)
-    };
-    let before = queued()?;
+    let before = queued(target.pid())?;
     let said = probe(target, "touch", action)?;
-    let [count, wall, cpu] = said[..] else { anyhow::bail!("the probe says {said:?}") };
-    let after = std::fs::read_to_string(format!("/proc/{}/schedstat", target.pid()))?;
-    let after: f64 = after.split(' ').nth(1).context("no schedstat")?.parse()?;
-    Ok(Rounds { count, wall: wall / NANOS, cpu: cpu / NANOS, queue: after / NANOS - before })
+    let [count, wall, cpu] = said[..] else { bail!("the probe says {said:?}") };
+    let queue = queued(target.pid())? - before;
+    Ok(Rounds { count, wall: wall / NANOS, cpu: cpu / NANOS, queue })
+}
+
+/// How long its first thread has been ready to run and did not.
+fn queued(pid: i32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    Ok(text.split(' ').nth(1).context("no schedstat")?.parse::<f64>()? / NANOS)
 }
 
 fn median(values: &[f64]) -> f64 {
