@@ -293,3 +293,16 @@ fn a_full_disk_is_an_error() {
     let error = write_snapshot(&target, &full, options, &|_, _| ()).err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_file_cut_short_while_it_is_open_is_a_fault() {
+    let target = by_hand();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &kept(&target)).unwrap();
+    let opened = wmr_memory::open_snapshot(file.path()).unwrap();
+    let before = pages(&opened, 0x10_0000..0x10_8000);
+    assert!(before == pages(&target, 0x10_0000..0x10_8000));
+    file.as_file().set_len(4096).unwrap();
+    assert_eq!(pages(&opened, 0x12_0000..0x12_1000), [Err(Why::Damaged)]);
+    assert!(opened.memory.troubles()[0].contains("it cannot be read"), "{:?}", opened.memory.troubles());
+}
