@@ -251,7 +251,10 @@ fn memory_jobs(target: &Target, untouched: &[Untouched]) -> Vec<Job> {
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    ranges.iter().flat_map(|range| cut(range, step)).map(Job::Memory).collect()
+    // What programs and libraries keep comes first: of a file that is cut off it tells what the rest is.
+    let (first, rest): (Vec<_>, Vec<_>) =
+        ranges.into_iter().partition(|range| target.image(range.start).is_some());
+    first.iter().chain(&rest).flat_map(|range| cut(range, step)).map(Job::Memory).collect()
 }
 
 /// Pieces that end at multiples of `step`.
