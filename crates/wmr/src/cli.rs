@@ -155,6 +155,14 @@ pub enum Command {
         /// A pid, a core or a snapshot file
         target: OsString,
     },
+    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
+    Leaks {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Findings to show, 0 for all; default: 12 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
     /// Keep a process or a core in a small file that every command opens, on any machine
     Snapshot {
         /// A pid, a core or a snapshot file

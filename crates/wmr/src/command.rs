@@ -5,6 +5,7 @@ pub mod core;
 pub mod demo;
 pub mod findings;
 pub mod heap;
+pub mod leaks;
 pub mod map;
 pub mod ps;
 mod saving;
