@@ -18,6 +18,7 @@ use crate::kinds::Domain;
 use cycles::Found;
 use references::References;
 use rustc_hash::FxHashMap;
+use std::ops::Range;
 use wmr_memory::Target;
 
 /// Examples of a group.
@@ -69,8 +70,13 @@ pub struct Unheld {
 
 /// Looks for them.
 pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
-    let references = References::take(target, inspection);
-    let roots = roots::find(target, inspection);
+    let mut dead: Vec<Range<u64>> = match &inspection.python {
+        Ok(python) => python.free_lists(target).arrays,
+        Err(_) => Vec::new(),
+    };
+    dead.sort_by_key(|range| range.start);
+    let references = References::take(target, inspection, &dead);
+    let roots = roots::find(target, inspection, &dead);
     let lost = Lost::find(inspection, &references, &roots);
     let cycles = cycles::find(target, inspection, &references, &lost);
     let mut leaks = Leaks { collector: collector(target, inspection), ..Leaks::default() };
@@ -184,4 +190,31 @@ fn collector(target: &Target, inspection: &Inspection) -> Option<bool> {
     // 2.7 and 3.6: a static variable.
     let at = python.image(target)?.symbol("enabled")?;
     reader.u32(at).ok().map(|word| word != 0)
+}
+
+/// `range` less what is in `holes`, which are in order but may overlap; in whole words.
+fn without(range: Range<u64>, holes: &[Range<u64>], give: &mut dyn FnMut(Range<u64>)) {
+    let mut at = range.start.next_multiple_of(8);
+    for hole in holes.iter().filter(|hole| hole.start < range.end && range.start < hole.end) {
+        if at < hole.start & !7 {
+            give(at..hole.start & !7);
+        }
+        at = at.max(hole.end.next_multiple_of(8));
+    }
+    if at < range.end {
+        give(at..range.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_left_out() {
+        let mut out = Vec::new();
+        let holes = [0x800..0x1010, 0x1100..0x1200, 0x1180..0x1190, 0x1ff0..0x3000];
+        without(0x1000..0x2000, &holes, &mut |range| out.push(range));
+        assert_eq!(out, [0x1010..0x1100, 0x1200..0x1ff0]);
+    }
 }

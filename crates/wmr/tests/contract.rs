@@ -4,7 +4,7 @@ mod common;
 
 use common::{json, stdout, target, wmr};
 use serde_json::{Map, Value, json};
-use wmr_testing::{gcore, interpreters};
+use wmr_testing::{READY, gcore, interpreters, python};
 
 /// The types of a document: objects by key, lists by what all their items have. A key that only some
 /// items have ends with `?`.
@@ -67,6 +67,20 @@ fn sum(rows: &Value, key: &str) -> u64 {
     rows.as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum()
 }
 
+/// Loses blocks and cycles.
+const LEAKING: &str = r#"
+import ctypes, gc
+gc.disable()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+for n in range(200): ctypes.memset(libc.malloc(3000), 1, 3000)
+class Node: pass
+for n in range(100):
+    a, b = Node(), Node()
+    a.peer, b.peer = b, a
+del a, b
+"#;
+
 #[test]
 fn documents() {
     let target = target();
@@ -92,6 +106,12 @@ fn documents() {
     let document = json(&[&pid]);
     let facts = json!({ "target": shape(&document["target"]), "capture": shape(&document["capture"]) });
     insta::assert_snapshot!("shape_facts", serde_json::to_string_pretty(&facts).unwrap());
+    let leaking = python("3.11").unwrap().spawn(&format!("{LEAKING}{READY}")).unwrap();
+    let document = json(&["leaks", &leaking.pid().to_string()]);
+    insta::assert_snapshot!("shape_leaks", shape_of(&document));
+    let first = &document["findings"][0];
+    assert_eq!((&first["section"], &first["sure"]), (&json!("native"), &json!("likely")));
+    assert_eq!(document["collector_enabled"], json!(false));
     let folder = tempfile::tempdir().unwrap();
     for command in ["snapshot", "core"] {
         let file = folder.path().join(command).to_str().unwrap().to_owned();

@@ -79,7 +79,7 @@ impl Lost {
             if loosely.contains(block) {
                 *state = State::Possible;
             } else {
-                for edge in references.of(block) {
+                for edge in references.of(block).iter().filter(|edge| hangs(inspection, block, **edge)) {
                     pointed_at.insert(edge & !INTERIOR);
                 }
             }
@@ -97,7 +97,7 @@ impl Lost {
                 self.states[i] = State::Definite;
                 let (mut todo, mut bytes) = (vec![block], 0);
                 while let Some(block) = todo.pop() {
-                    for edge in references.of(block) {
+                    for edge in references.of(block).iter().filter(|edge| hangs(inspection, block, **edge)) {
                         let id = edge & !INTERIOR;
                         if !loosely.contains(id) && taken.insert(id) {
                             bytes += inspection.blocks.bytes(id);
@@ -111,6 +111,16 @@ impl Lost {
             }
         }
     }
+}
+
+/// Is what a lost block points at lost because of it? Not an object at which a native block points: that
+/// one may have been written over in part only, and the object has a count of its own.
+fn hangs(inspection: &Inspection, from: u32, edge: u32) -> bool {
+    let to = inspection.census.mark(edge & !INTERIOR);
+    let from = inspection.census.mark(from);
+    let native = from.as_object().is_none()
+        && from.as_kind().is_none_or(|kind| !is_part(inspection.census.kinds.get(kind)));
+    !(native && to.as_object().is_some())
 }
 
 /// Follows edges from what is in `todo`.

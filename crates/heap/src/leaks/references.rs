@@ -1,8 +1,10 @@
 //! Every word of a block that is the address of a block: conservatively, in one pass over all of them.
 
+use super::without;
 use crate::Inspection;
 use crate::kinds::Domain;
 use rayon::prelude::*;
+use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
 use wmr_cpython::dicts::{table_bytes, values_table};
 use wmr_cpython::family::Family;
@@ -24,8 +26,8 @@ pub(super) struct References {
 }
 
 impl References {
-    pub fn take(target: &Target, inspection: &Inspection) -> References {
-        let scan = Scan::new(target, inspection);
+    pub fn take(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> References {
+        let scan = Scan::new(target, inspection, dead);
         let spans = 0..inspection.blocks.spans().len();
         let found: Vec<(Vec<u32>, Vec<u32>)> = spans.into_par_iter().map(|span| scan.span(span)).collect();
         let mut references = References { offsets: vec![0], edges: Vec::new() };
@@ -126,6 +128,8 @@ impl<'a> Resolver<'a> {
 struct Scan<'a> {
     target: &'a Target,
     inspection: &'a Inspection,
+    /// Ranges of pointers that nobody uses, in order.
+    dead: &'a [Range<u64>],
     /// By kind: may its blocks hold references?
     kinds: Vec<bool>,
     /// By kind: are they tables of keys, of values?
@@ -136,7 +140,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(target: &'a Target, inspection: &'a Inspection) -> Self {
+    fn new(target: &'a Target, inspection: &'a Inspection, dead: &'a [Range<u64>]) -> Self {
         let named = &inspection.census.kinds;
         let is = |parts: &[Part]| -> Vec<bool> {
             let is_one = |id| parts.iter().any(|part| part.name() == named.get(id as u32).kind);
@@ -159,7 +163,7 @@ impl<'a> Scan<'a> {
             })
         };
         let weak = (0..types.len()).map(is_weak).collect();
-        Scan { target, inspection, kinds, keys, values, weak }
+        Scan { target, inspection, dead, kinds, keys, values, weak }
     }
 
     /// Number of edges by block, and the edges.
@@ -218,7 +222,7 @@ impl<'a> Scan<'a> {
                     words(data, data.saturating_add(table_bytes(model, remote, allocation)));
                 }
                 Some(kind) if !self.kinds[kind as usize] => {}
-                _ => words(data, end),
+                _ => without(data..end, self.dead, &mut |range| words(range.start, range.end)),
             }
             return;
         };
