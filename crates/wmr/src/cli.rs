@@ -1,5 +1,6 @@
 //! The command line: one definition per command and flag.
 
+use crate::command::leaks::Sure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ Examples:
   wmr snapshot 4242 -o it.wmr      keep it; wmr it.wmr opens it on any machine
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
-(what is known without Python is printed all the same), 5 the process vanished.";
+(what is known without Python is printed all the same), 5 the process vanished,
+6 more was lost than wmr leaks was told to let pass.";
 
 #[derive(Debug, Parser)]
 #[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
@@ -162,6 +164,15 @@ pub enum Command {
         /// Findings to show, 0 for all; default: 12 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        /// Leave out findings whose signatures are in this file, one a line
+        #[arg(long, value_name = "FILE")]
+        known: Option<PathBuf>,
+        /// End with exit code 6 when something is lost that is at least so sure
+        #[arg(long, value_name = "SURE")]
+        fail_on: Option<Sure>,
+        /// With --fail-on: so much may be lost, e.g. 10M
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "fail_on")]
+        max_bytes: Option<u64>,
     },
     /// Keep a process or a core in a small file that every command opens, on any machine
     Snapshot {

@@ -60,7 +60,10 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
-            Command::Leaks { target, limit } => command::leaks::run(target, *limit, options),
+            Command::Leaks { target, limit, known, fail_on, max_bytes } => {
+                let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
+                command::leaks::run(target, *limit, known.as_deref(), gate, options)
+            }
             Command::Snapshot { target, output, force, strip_values, level } => {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };
                 command::snapshot::run(target, output.as_deref(), *force, how, options)

@@ -112,6 +112,7 @@ fn documents() {
     let first = &document["findings"][0];
     assert_eq!((&first["section"], &first["sure"]), (&json!("native"), &json!("likely")));
     assert_eq!(document["collector_enabled"], json!(false));
+    gates(&leaking.pid().to_string(), &document);
     let folder = tempfile::tempdir().unwrap();
     for command in ["snapshot", "core"] {
         let file = folder.path().join(command).to_str().unwrap().to_owned();
@@ -123,6 +124,27 @@ fn documents() {
     let rows = ps["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");
     insta::assert_snapshot!("shape_ps_row", serde_json::to_string_pretty(&shape(row)).unwrap());
+}
+
+/// Exit codes for scripts, and findings that are accepted.
+fn gates(pid: &str, document: &Value) {
+    let code = |arguments: &[&str]| {
+        let output = wmr(&[&["leaks", pid], arguments].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(code(&[]).0, Some(0));
+    assert_eq!(code(&["--fail-on", "likely"]).0, Some(6));
+    assert_eq!(code(&["--fail-on", "certain", "--max-bytes", "1M"]).0, Some(0));
+    assert_eq!(code(&["--max-bytes", "1M"]).0, Some(2));
+    let known = tempfile::NamedTempFile::new().unwrap();
+    let signatures =
+        document["findings"].as_array().unwrap().iter().map(|f| f["signature"].as_str().unwrap());
+    let lines: Vec<String> = signatures.map(|signature| format!("{signature} accepted")).collect();
+    std::fs::write(known.path(), format!("# a comment\n\u{1}\n{}\n", lines.join("\n"))).unwrap();
+    let file = known.path().to_str().unwrap();
+    let (exit, text) = code(&["--fail-on", "possible", "--known", file]);
+    assert!(exit == Some(0) && text.contains("known finding"), "{exit:?}: {text}");
+    assert_eq!(code(&["--known", "/no/such/file"]).0, Some(1));
 }
 
 #[test]
