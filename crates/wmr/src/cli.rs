@@ -192,6 +192,29 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Wait until a process has grown to a size, then keep it, before it is killed for that
+    Watch {
+        /// A pid
+        target: OsString,
+        /// Resident size to wait for, e.g. 2G
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        rss: u64,
+        /// The snapshot to write then
+        #[arg(long, value_name = "FILE")]
+        snapshot: PathBuf,
+        /// Time between looks, e.g. 500ms, 10s or 1m
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        every: Duration,
+        /// Give up after so many looks
+        #[arg(long, value_name = "N")]
+        times: Option<u64>,
+        /// Replace the file if there is one
+        #[arg(long)]
+        force: bool,
+        /// As of wmr snapshot
+        #[arg(long)]
+        strip_values: bool,
+    },
     /// Write a process as an ELF core, for gdb, pystack and others
     Core {
         /// A pid, a core or a snapshot file
@@ -236,6 +259,20 @@ fn parse_millis(text: &str) -> Result<Duration, String> {
     let millis = text.trim_end_matches("ms").parse::<f64>();
     let time = millis.ok().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok());
     time.ok_or_else(|| "milliseconds were expected, e.g. 250".to_owned())
+}
+
+/// `500ms`, `10s`, `10`, `1m`, `2h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let seconds = match &text[number.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("unknown unit {unit}; ms, s, m and h are known")),
+    };
+    let time = number.parse::<f64>().ok().and_then(|n| Duration::try_from_secs_f64(n * seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time was expected, e.g. 10s".to_owned())
 }
 
 /// `512M`, `8G`, `1.5GiB`, `1000000`.
@@ -284,5 +321,8 @@ mod tests {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         assert!(parse_size("12X").is_err() && parse_size("M").is_err());
+        assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_time("0").is_err() && parse_time("x").is_err() && parse_time("9e99h").is_err());
     }
 }

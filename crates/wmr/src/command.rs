@@ -13,6 +13,7 @@ pub mod sharing;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;
+pub mod watch;
 
 use crate::Answer;
 use crate::cli::Options;

@@ -71,6 +71,11 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Core { target, output, force } => {
                 command::core::run(target, output.as_deref(), *force, options)
             }
+            Command::Watch { target, rss, snapshot, every, times, force, strip_values } => {
+                let wait = command::watch::Wait { rss: *rss, every: *every, times: *times };
+                let how = command::snapshot::How { strip: *strip_values, level: 1 };
+                command::watch::run(target, wait, snapshot, *force, how, options)
+            }
             Command::Demo { core } => command::demo::run(*core, options),
         },
         (Some(target), Some(_)) => {
