@@ -1,6 +1,8 @@
 //! The tables behind dicts: where the entries are and how many bytes the table takes.
 
-use crate::model::Model;
+use crate::model::{Allocation, Model};
+use crate::object::inline_values_bytes;
+use std::ops::Range;
 use wmr_memory::Reader;
 
 /// A keys table (`PyDictKeysObject`), or the entry table of a Python 2 dict.
@@ -97,6 +99,48 @@ pub fn table_of_two(model: &Model, reader: &mut Reader, dict: u64) -> Option<(u6
     let mask = reader.u64(dict.wrapping_add(l.ma_mask?)).ok()?;
     let slots = mask.checked_add(1).filter(|s| s.is_power_of_two() && *s <= 1 << MAX_LOG2_SIZE)?;
     Some((table, slots))
+}
+
+/// Bytes of the table of keys in an allocation, without what its allocator added.
+pub fn table_bytes(model: &Model, reader: &mut Reader, allocation: Allocation) -> u64 {
+    match keys_table(model, reader, allocation.data) {
+        Some(table) => table.bytes.min(allocation.size),
+        // Python 2: entries of three words, a power of two of them.
+        None => {
+            (3..40).map(|log| 24 << log).take_while(|bytes| *bytes <= allocation.size).last().unwrap_or(0)
+        }
+    }
+}
+
+/// An instance's values in a block of their own, or a split dict's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuesTable {
+    /// Sizes of a byte each: how many there are, the order they were set in. Empty up to 3.10.
+    pub sizes: Range<u64>,
+    pub first: u64,
+    /// `None`: to the end of the block.
+    pub count: Option<u64>,
+}
+
+/// Reads where the parts of a values table are that is the block at `data`.
+pub fn values_table(model: &Model, reader: &mut Reader, data: u64) -> ValuesTable {
+    if let Some(values) = model.layout.dict_values.filter(|values| values.capacity.is_some()) {
+        // 3.13+: sizes stand in front of the values and behind them.
+        let count = reader.u8(data).map_or(0, u64::from);
+        let end = data.saturating_add(inline_values_bytes(count));
+        return ValuesTable { sizes: data..end, first: data + values.values, count: Some(count) };
+    }
+    let plain = ValuesTable { sizes: data..data, first: data, count: None };
+    if model.hex >> 16 < 0x030b {
+        return plain;
+    }
+    // 3.11 and 3.12: how many bytes there are stands last, how many are used before that, then those,
+    // downwards; the others were never written to (Objects/dictobject.c, `new_values`).
+    let mut is_last = |bytes: &u64| reader.u8(data + bytes - 1).is_ok_and(|last| u64::from(last) == *bytes);
+    let Some(bytes) = (8..=40).step_by(8).find(|bytes| is_last(bytes)) else { return plain };
+    let used = reader.u8(data + bytes - 2).map_or(0, u64::from);
+    let first = data + bytes;
+    ValuesTable { sizes: first - (2 + used).min(bytes)..first, first, count: None }
 }
 
 /// Calls `f(key, value)` for the entries of a dict whose values are in its table, at most `max`

@@ -6,6 +6,7 @@
 //! first word is the link to the next one, so that only the list tells (Include/internal/pycore_freelist.h).
 
 use crate::runtime::Python;
+use std::ops::Range;
 use wmr_memory::{Image, Reader, Target};
 
 /// Cached objects of one list. Every list but 2.7's ints and floats is bounded by CPython itself, at
@@ -34,6 +35,8 @@ pub struct FreeLists {
     pub dead: Vec<Dead>,
     /// Numbers of 2.7, which live in blocks of their own.
     pub number_blocks: Vec<NumberBlock>,
+    /// Arrays of pointers to dead objects; past their count they point at what was dead once.
+    pub arrays: Vec<Range<u64>>,
     /// What could not be read, and what it costs.
     pub notes: Vec<String>,
 }
@@ -223,7 +226,7 @@ impl Walk<'_, '_> {
     }
 
     /// Walks one list from the address of its head and that of its counter.
-    fn list(&mut self, list: &List, head: u64, count: Option<u64>) {
+    fn list(&mut self, list: &List, head: u64, count_at: Option<u64>) {
         match list.shape {
             Shape::One => {
                 let object = self.reader.u64(head).unwrap_or(0);
@@ -236,7 +239,7 @@ impl Walk<'_, '_> {
                 }
             }
             Shape::Array => {
-                let Some(count) = count.and_then(|at| self.reader.u32(at).ok()).map(u64::from) else {
+                let Some(count) = count_at.and_then(|at| self.reader.u32(at).ok()).map(u64::from) else {
                     return;
                 };
                 if count > MAX_ARRAY {
@@ -245,6 +248,10 @@ impl Walk<'_, '_> {
                         .push(format!("the free list of {} claims {count} entries: not read", list.kind));
                     return;
                 }
+                // Where the counter follows, it tells how long the array is.
+                let room = count_at.map_or(0, |at| at.wrapping_sub(head));
+                let bytes = if room <= MAX_ARRAY * 8 { room.max(count * 8) } else { count * 8 };
+                self.out.arrays.push(head..head.saturating_add(bytes));
                 for i in 0..count {
                     let object = self.reader.u64(head.wrapping_add(i * 8)).unwrap_or(0);
                     self.push(list, object);

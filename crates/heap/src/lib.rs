@@ -4,6 +4,7 @@ pub mod census;
 pub mod claims;
 mod inspect;
 pub mod kinds;
+pub mod leaks;
 pub mod ledger;
 mod marks;
 mod misstated;

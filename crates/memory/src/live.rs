@@ -23,6 +23,7 @@ mod sharing;
 mod smaps;
 mod stop;
 mod stream;
+mod watched;
 
 pub use clone::Lost;
 pub use error::{AttachError, Denied, Laggard};
@@ -30,6 +31,7 @@ pub use families::{Descent, Families, Worker, descent, families};
 pub use list::{ProcessList, PythonProcess, processes};
 pub use predict::Burden;
 pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};
+pub use watched::Watched;
 
 use crate::Target;
 use files::LiveFiles;

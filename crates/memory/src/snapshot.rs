@@ -59,7 +59,7 @@ pub fn is_snapshot(path: &Path) -> bool {
 pub fn open_snapshot(path: &Path) -> Result<Target, SnapshotError> {
     let error = |source| SnapshotError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(error)?;
-    open(FileBytes::map(&file).ok_or(SnapshotError::NotASnapshot)?)
+    open(FileBytes::map(&file).ok_or(SnapshotError::NotASnapshot)?, Some(file))
 }
 
 /// Opens a snapshot held in memory.
@@ -67,11 +67,11 @@ pub fn open_snapshot(path: &Path) -> Result<Target, SnapshotError> {
 /// # Errors
 /// As [`open_snapshot`].
 pub fn open_snapshot_bytes(bytes: Vec<u8>) -> Result<Target, SnapshotError> {
-    open(FileBytes::Owned(Arc::new(bytes)))
+    open(FileBytes::Owned(Arc::new(bytes)), None)
 }
 
-fn open(file: FileBytes) -> Result<Target, SnapshotError> {
-    let mut chunks = Chunks::find(file)?;
+fn open(file: FileBytes, reader: Option<File>) -> Result<Target, SnapshotError> {
+    let mut chunks = Chunks::find(file, reader)?;
     let mut facts = read_facts(&mut chunks)?;
     if !matches!(facts.machine.as_str(), "x86_64" | "aarch64") {
         return Err(SnapshotError::Machine(crate::image::shown(facts.machine.as_bytes())));

@@ -1,5 +1,6 @@
 //! The command line: one definition per command and flag.
 
+use crate::command::leaks::Sure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ Examples:
   wmr snapshot 4242 -o it.wmr      keep it; wmr it.wmr opens it on any machine
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
-(what is known without Python is printed all the same), 5 the process vanished.";
+(what is known without Python is printed all the same), 5 the process vanished,
+6 more was lost than wmr leaks was told to let pass.";
 
 #[derive(Debug, Parser)]
 #[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
@@ -155,6 +157,23 @@ pub enum Command {
         /// A pid, a core or a snapshot file
         target: OsString,
     },
+    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
+    Leaks {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Findings to show, 0 for all; default: 12 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Leave out findings whose signatures are in this file, one a line
+        #[arg(long, value_name = "FILE")]
+        known: Option<PathBuf>,
+        /// End with exit code 6 when something is lost that is at least so sure
+        #[arg(long, value_name = "SURE")]
+        fail_on: Option<Sure>,
+        /// With --fail-on: so much may be lost, e.g. 10M
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "fail_on")]
+        max_bytes: Option<u64>,
+    },
     /// Keep a process or a core in a small file that every command opens, on any machine
     Snapshot {
         /// A pid, a core or a snapshot file
@@ -172,6 +191,29 @@ pub enum Command {
         /// How hard to compress, 1 to 19
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
+    },
+    /// Wait until a process has grown to a size, then keep it, before it is killed for that
+    Watch {
+        /// A pid
+        target: OsString,
+        /// Resident size to wait for, e.g. 2G
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        rss: u64,
+        /// The snapshot to write then
+        #[arg(long, value_name = "FILE")]
+        snapshot: PathBuf,
+        /// Time between looks, e.g. 500ms, 10s or 1m
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        every: Duration,
+        /// Give up after so many looks
+        #[arg(long, value_name = "N")]
+        times: Option<u64>,
+        /// Replace the file if there is one
+        #[arg(long)]
+        force: bool,
+        /// As of wmr snapshot
+        #[arg(long)]
+        strip_values: bool,
     },
     /// Write a process as an ELF core, for gdb, pystack and others
     Core {
@@ -217,6 +259,20 @@ fn parse_millis(text: &str) -> Result<Duration, String> {
     let millis = text.trim_end_matches("ms").parse::<f64>();
     let time = millis.ok().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok());
     time.ok_or_else(|| "milliseconds were expected, e.g. 250".to_owned())
+}
+
+/// `500ms`, `10s`, `10`, `1m`, `2h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let seconds = match &text[number.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("unknown unit {unit}; ms, s, m and h are known")),
+    };
+    let time = number.parse::<f64>().ok().and_then(|n| Duration::try_from_secs_f64(n * seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time was expected, e.g. 10s".to_owned())
 }
 
 /// `512M`, `8G`, `1.5GiB`, `1000000`.
@@ -265,5 +321,8 @@ mod tests {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         assert!(parse_size("12X").is_err() && parse_size("M").is_err());
+        assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_time("0").is_err() && parse_time("x").is_err() && parse_time("9e99h").is_err());
     }
 }

@@ -5,6 +5,7 @@ pub mod core;
 pub mod demo;
 pub mod findings;
 pub mod heap;
+pub mod leaks;
 pub mod map;
 pub mod ps;
 mod saving;
@@ -12,6 +13,7 @@ pub mod sharing;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;
+pub mod watch;
 
 use crate::Answer;
 use crate::cli::Options;

@@ -14,6 +14,8 @@ pub mod code {
     pub const NOT_PERMITTED: u8 = 3;
     pub const NOT_PYTHON: u8 = 4;
     pub const VANISHED: u8 = 5;
+    /// `wmr leaks` found more than its gate lets through.
+    pub const LEAKS: u8 = 6;
 }
 
 /// Why the program ends without an answer.

@@ -60,12 +60,21 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
+            Command::Leaks { target, limit, known, fail_on, max_bytes } => {
+                let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
+                command::leaks::run(target, *limit, known.as_deref(), gate, options)
+            }
             Command::Snapshot { target, output, force, strip_values, level } => {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };
                 command::snapshot::run(target, output.as_deref(), *force, how, options)
             }
             Command::Core { target, output, force } => {
                 command::core::run(target, output.as_deref(), *force, options)
+            }
+            Command::Watch { target, rss, snapshot, every, times, force, strip_values } => {
+                let wait = command::watch::Wait { rss: *rss, every: *every, times: *times };
+                let how = command::snapshot::How { strip: *strip_values, level: 1 };
+                command::watch::run(target, wait, snapshot, *force, how, options)
             }
             Command::Demo { core } => command::demo::run(*core, options),
         },

@@ -4,7 +4,7 @@ mod common;
 
 use common::{json, stdout, target, wmr};
 use serde_json::{Map, Value, json};
-use wmr_testing::{gcore, interpreters};
+use wmr_testing::{READY, gcore, interpreters, python};
 
 /// The types of a document: objects by key, lists by what all their items have. A key that only some
 /// items have ends with `?`.
@@ -67,6 +67,20 @@ fn sum(rows: &Value, key: &str) -> u64 {
     rows.as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum()
 }
 
+/// Loses blocks and cycles.
+const LEAKING: &str = r#"
+import ctypes, gc
+gc.disable()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+for n in range(200): ctypes.memset(libc.malloc(3000), 1, 3000)
+class Node: pass
+for n in range(100):
+    a, b = Node(), Node()
+    a.peer, b.peer = b, a
+del a, b
+"#;
+
 #[test]
 fn documents() {
     let target = target();
@@ -92,6 +106,13 @@ fn documents() {
     let document = json(&[&pid]);
     let facts = json!({ "target": shape(&document["target"]), "capture": shape(&document["capture"]) });
     insta::assert_snapshot!("shape_facts", serde_json::to_string_pretty(&facts).unwrap());
+    let leaking = python("3.11").unwrap().spawn(&format!("{LEAKING}{READY}")).unwrap();
+    let document = json(&["leaks", &leaking.pid().to_string()]);
+    insta::assert_snapshot!("shape_leaks", shape_of(&document));
+    let first = &document["findings"][0];
+    assert_eq!((&first["section"], &first["sure"]), (&json!("native"), &json!("likely")));
+    assert_eq!(document["collector_enabled"], json!(false));
+    gates(&leaking.pid().to_string(), &document);
     let folder = tempfile::tempdir().unwrap();
     for command in ["snapshot", "core"] {
         let file = folder.path().join(command).to_str().unwrap().to_owned();
@@ -103,6 +124,27 @@ fn documents() {
     let rows = ps["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");
     insta::assert_snapshot!("shape_ps_row", serde_json::to_string_pretty(&shape(row)).unwrap());
+}
+
+/// Exit codes for scripts, and findings that are accepted.
+fn gates(pid: &str, document: &Value) {
+    let code = |arguments: &[&str]| {
+        let output = wmr(&[&["leaks", pid], arguments].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(code(&[]).0, Some(0));
+    assert_eq!(code(&["--fail-on", "likely"]).0, Some(6));
+    assert_eq!(code(&["--fail-on", "certain", "--max-bytes", "1M"]).0, Some(0));
+    assert_eq!(code(&["--max-bytes", "1M"]).0, Some(2));
+    let known = tempfile::NamedTempFile::new().unwrap();
+    let signatures =
+        document["findings"].as_array().unwrap().iter().map(|f| f["signature"].as_str().unwrap());
+    let lines: Vec<String> = signatures.map(|signature| format!("{signature} accepted")).collect();
+    std::fs::write(known.path(), format!("# a comment\n\u{1}\n{}\n", lines.join("\n"))).unwrap();
+    let file = known.path().to_str().unwrap();
+    let (exit, text) = code(&["--fail-on", "possible", "--known", file]);
+    assert!(exit == Some(0) && text.contains("known finding"), "{exit:?}: {text}");
+    assert_eq!(code(&["--known", "/no/such/file"]).0, Some(1));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 #[test]
 fn help_pages() {
     insta::assert_snapshot!("help", stdout(&mut wmr(&["--help"])));
-    for command in ["ps", "heap", "arenas", "map", "sizes", "snapshot", "core", "demo"] {
+    for command in ["ps", "heap", "arenas", "map", "sizes", "leaks", "snapshot", "core", "watch", "demo"] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&mut wmr(&[command, "--help"])));
     }
 }

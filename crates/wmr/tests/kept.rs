@@ -285,3 +285,36 @@ fn windows(bytes: &[u8]) -> Vec<String> {
     let found = all.iter().zip(found).filter(|(_, found)| *found);
     found.map(|(part, _)| String::from_utf8_lossy(part).into_owned()).collect()
 }
+
+#[test]
+fn a_process_that_grows_is_kept_when_it_is_large_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "import os, sys\nsys.stdout.write('ready %d\\n' % os.getpid()); sys.stdout.flush()\n\
+        keep = []\nwhile os.read(0, 1) == b'\\n': keep.append(bytearray(b'x' * (8 << 20)))\n";
+    let mut target = python("3.11").unwrap().spawn(script).unwrap();
+    let pid = target.pid().to_string();
+    let file = path(folder.path(), "large.wmr");
+    let watch = |limit: &str, more: &[&str]| {
+        let words = ["watch", &pid, "--rss", limit, "--snapshot", &file, "--every", "5ms"];
+        wmr(&[&words, more].concat()).stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let given_up = watch("1T", &["--times", "3"]).wait_with_output().unwrap();
+    assert_eq!((given_up.status.code(), Path::new(&file).exists()), (Some(1), false));
+    let mut waiting = watch("64M", &["--json"]);
+    for _ in 0..10 {
+        assert!(waiting.try_wait().unwrap().is_none() || Path::new(&file).exists());
+        target.send("").unwrap();
+    }
+    let written = waiting.wait_with_output().unwrap();
+    assert!(written.status.success());
+    let kept: Value = serde_json::from_slice(&written.stdout).unwrap();
+    assert!(kept["target"]["rss"].as_u64().unwrap() >= 64 << 20, "{kept}");
+    assert!(json(&[&file])["ledger"]["total"].as_u64().unwrap() >= 64 << 20);
+    // One that ends is told, not waited for.
+    let waiting = watch("1T", &[]);
+    drop(target);
+    assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(1), "the file is there");
+    let elsewhere = path(folder.path(), "never.wmr");
+    let gone = failure(&["watch", &pid, "--rss", "1T", "--snapshot", &elsewhere]);
+    assert!(gone.starts_with("exit 1, 0 bytes of answer\nwmr: no process"), "{gone}");
+}

@@ -6,7 +6,7 @@ use crate::kinds::Domain;
 use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, SpanKind, State};
-use wmr_cpython::dicts::keys_table;
+use wmr_cpython::dicts::{table_bytes, values_table};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{digits, digits_at, inline_values_bytes};
@@ -159,14 +159,14 @@ impl<'a> Splitter<'a> {
             match inside.unwrap_or(Inside::All(Fate::Addresses)) {
                 Inside::All(fate) => edges.give(allocation.data..data_end, fate),
                 Inside::Keys => {
-                    let bytes = keys_bytes(model, reader, allocation);
+                    let bytes = table_bytes(model, reader, allocation);
                     edges.give(
                         allocation.data..allocation.data.saturating_add(bytes).min(data_end),
                         Fate::Keep,
                     );
                 }
                 Inside::Values => {
-                    let sizes = sizes_range(model, reader, allocation.data);
+                    let sizes = values_table(model, reader, allocation.data).sizes;
                     edges.give(allocation.data..sizes.start.min(data_end), Fate::Zero);
                     edges.give(sizes.start..sizes.end.min(data_end), Fate::Keep);
                     edges.give(allocation.data..data_end, Fate::Addresses);
@@ -336,34 +336,6 @@ impl<'a> Splitter<'a> {
             edges.give(own..end, Fate::Addresses);
         }
     }
-}
-
-/// Bytes of a keys table without what its allocator added.
-fn keys_bytes(model: &Model, reader: &mut Reader, allocation: Allocation) -> u64 {
-    match keys_table(model, reader, allocation.data) {
-        Some(table) => table.bytes,
-        // Python 2: entries of three words, a power of two of them.
-        None => {
-            (3..40).map(|log| 24 << log).take_while(|bytes| *bytes <= allocation.size).last().unwrap_or(0)
-        }
-    }
-}
-
-/// The sizes in front of an instance's values; 3.13+: all, as there are sizes behind the values too.
-fn sizes_range(model: &Model, reader: &mut Reader, data: u64) -> Range<u64> {
-    if model.layout.dict_values.is_some_and(|values| values.capacity.is_some()) {
-        let bytes = reader.u8(data).map_or(0, |capacity| inline_values_bytes(capacity.into()));
-        return data..data.saturating_add(bytes);
-    }
-    if model.hex >> 16 < 0x030b {
-        return data..data;
-    }
-    // 3.11 and 3.12: how many bytes there are stands last, how many are used before that, then those,
-    // downwards; the others were never written to (Objects/dictobject.c, `new_values`).
-    let mut is_last = |bytes: &u64| reader.u8(data + bytes - 1).is_ok_and(|last| u64::from(last) == *bytes);
-    let Some(bytes) = (8..=40).step_by(8).find(|bytes| is_last(bytes)) else { return data..data };
-    let used = reader.u8(data + bytes - 2).map_or(0, u64::from);
-    data + bytes.saturating_sub(2 + used)..data + bytes
 }
 
 /// Chunks that follow each other: of each its header and its links.

@@ -1,10 +1,12 @@
 //! Finding a snapshot's chunks, and unpacking them.
 
 use super::SnapshotError;
-use super::format::{self, Chunk, Codec, HEAD, HEADER, INDEX_ENTRY, Kind, MAJOR, TRAILER};
+use super::format::{self, Chunk, Codec, HEAD, HEADER, Head, INDEX_ENTRY, Kind, MAJOR, TRAILER};
 use crate::file::FileBytes;
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use zstd::bulk::Decompressor;
 
 /// Damage is told this many times.
@@ -12,7 +14,11 @@ const MAX_TOLD: usize = 20;
 
 /// A snapshot file and where its chunks are.
 pub(super) struct Chunks {
+    /// For heads, index and facts.
     pub file: FileBytes,
+    /// The same file, for the bytes of memory and files: mapped they would count as this program's memory, and
+    /// one that is cut short meanwhile would end it.
+    pub reader: Option<File>,
     /// As they lie in the file. Each lies in it wholly.
     pub all: Vec<Chunk>,
     /// The file has lost some: an address without a chunk may have had one.
@@ -22,7 +28,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub fn find(file: FileBytes) -> Result<Chunks, SnapshotError> {
+    pub fn find(file: FileBytes, reader: Option<File>) -> Result<Chunks, SnapshotError> {
         match format::version(&file) {
             None if format::has_magic(&file) => return Err(SnapshotError::Short(file.len())),
             None => return Err(SnapshotError::NotASnapshot),
@@ -31,7 +37,7 @@ impl Chunks {
             }
             Some(_) => {}
         }
-        let mut chunks = Chunks { file, all: Vec::new(), incomplete: false, damage: Vec::new() };
+        let mut chunks = Chunks { file, reader, all: Vec::new(), incomplete: false, damage: Vec::new() };
         if let Some((_, _, false)) = format::version(&chunks.file) {
             chunks.damage.push("the header is damaged; the version is taken for this program's".to_owned());
         }
@@ -109,20 +115,22 @@ impl Chunks {
 
     /// A chunk's bytes, or why they are not to be had.
     pub fn unpack(&self, chunk: &Chunk) -> Result<Vec<u8>, &'static str> {
+        thread_local! {
+            static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
         let head = &chunk.head;
-        let stored = self.file.clipped(chunk.offset.saturating_add(HEAD as u64)..chunk.end());
-        if stored.len() != head.stored as usize || head.raw > head.kind.limit() {
+        if !self.holds(chunk) {
             return Err("it does not lie in the file");
         }
-        if format::checksum(stored) != head.checksum {
-            return Err("its checksum does not fit");
-        }
-        match head.codec {
-            Codec::Plain if head.stored == head.raw => Ok(stored.to_vec()),
-            Codec::Zstd if head.raw <= format::MAX_PART => unpack_part(stored, head.raw as usize),
-            Codec::Zstd => unpack_table(stored, head.raw),
-            Codec::Plain => Err("its lengths contradict each other"),
-            Codec::Unknown(_) => Err("it is packed in a way this version does not know"),
+        let range = chunk.offset.saturating_add(HEAD as u64)..chunk.end();
+        match &self.reader {
+            // What is stored of a part is hardly more than what it unpacks to.
+            Some(reader) if head.stored <= 2 * format::MAX_PART => SCRATCH.with_borrow_mut(|scratch| {
+                scratch.resize(head.stored as usize, 0);
+                reader.read_exact_at(scratch, range.start).map_err(|_| "it cannot be read")?;
+                unpack(head, scratch)
+            }),
+            _ => unpack(head, self.file.clipped(range)),
         }
     }
 
@@ -139,6 +147,19 @@ impl Chunks {
             Kind::Unknown(kind) => format!("kind {kind}"),
         };
         format!("chunk {number} at byte {} ({what})", chunk.offset)
+    }
+}
+
+fn unpack(head: &Head, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if format::checksum(stored) != head.checksum {
+        return Err("its checksum does not fit");
+    }
+    match head.codec {
+        Codec::Plain if head.stored == head.raw => Ok(stored.to_vec()),
+        Codec::Zstd if head.raw <= format::MAX_PART => unpack_part(stored, head.raw as usize),
+        Codec::Zstd => unpack_table(stored, head.raw),
+        Codec::Plain => Err("its lengths contradict each other"),
+        Codec::Unknown(_) => Err("it is packed in a way this version does not know"),
     }
 }
 

@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use zstd::bulk::Compressor;
 
 /// Bytes of memory in a chunk: reading one object unpacks one.
@@ -67,9 +67,10 @@ pub fn write_snapshot(
     if let Some(redact) = options.redact {
         facts.redact(redact);
     }
-    let mut jobs = files.jobs();
-    jobs.extend(memory_jobs(target, &facts.untouched));
-    let total = jobs.iter().map(Job::len).sum();
+    let parts = files.parts();
+    let (pieces, step) = memory_pieces(target, &facts.untouched);
+    let len = |range: &Range<u64>| range.end - range.start;
+    let total = parts.iter().map(|(_, _, part)| len(part)).sum::<u64>() + pieces.iter().map(len).sum::<u64>();
 
     let mut out = Out { file: BufWriter::with_capacity(1 << 20, file), at: 0, chunks: Vec::new() };
     out.raw(&format::header())?;
@@ -79,28 +80,36 @@ pub fn write_snapshot(
 
     let mut kept = Kept::default();
     let mut lost: Vec<Fault> = Vec::new();
-    let work = Work { target, options, jobs: Mutex::new(jobs.into_iter()) };
     std::thread::scope(|scope| -> io::Result<()> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        let (sender, receiver): (SyncSender<Packed>, Receiver<Packed>) = sync_channel(4 * threads);
+        let (ahead, raw) = sync_channel((read_ahead(target) / step) as usize);
+        // Owned by those who take from it, so that the reading ends when they do.
+        let raw = Arc::new(Mutex::new(raw));
+        let (sender, packed) = sync_channel(4 * threads);
+        scope.spawn(move || read(target, parts, pieces, &ahead));
         for _ in 0..threads {
-            let (sender, work) = (sender.clone(), &work);
-            scope.spawn(move || work.run(&sender));
+            let (raw, sender) = (raw.clone(), sender.clone());
+            scope.spawn(move || pack_all(options, &raw, &sender));
         }
-        drop(sender);
+        drop((raw, sender));
         let mut done = 0;
         // Returning early drops the receiver, and with it ends the threads.
-        for packed in receiver {
-            let packed = packed?;
-            done += packed.asked;
-            lost.extend(packed.lost);
-            for (head, bytes) in &packed.chunks {
-                match head.kind {
-                    Kind::Memory => kept.memory += u64::from(head.raw),
-                    _ => kept.files += u64::from(head.raw),
+        for packed in packed {
+            let (len, chunk) = match packed? {
+                Packed::Chunk(chunk) => (u64::from(chunk.0.raw), Some(chunk)),
+                Packed::Lost(fault, len) => {
+                    lost.push(fault);
+                    (len, None)
                 }
-                out.chunk(&(*head, bytes.clone()))?;
+            };
+            if let Some(chunk) = chunk {
+                match chunk.0.kind {
+                    Kind::Memory => kept.memory += len,
+                    _ => kept.files += len,
+                }
+                out.chunk(&chunk)?;
             }
+            done += len;
             progress(done, total);
         }
         Ok(())
@@ -204,32 +213,21 @@ impl Files {
         }
     }
 
-    fn jobs(&self) -> Vec<Job> {
-        let mut jobs = Vec::new();
+    /// What is kept of each, in pieces: number of the file, its bytes, the range.
+    fn parts(&self) -> Vec<(u32, FileBytes, Range<u64>)> {
+        let mut parts = Vec::new();
         for (number, bytes) in self.bytes.iter().enumerate() {
             for part in worth_keeping(bytes) {
-                jobs.extend(cut(&part, FILE).map(|part| Job::File(number as u32, bytes.clone(), part)));
+                parts.extend(cut(&part, FILE).map(|part| (number as u32, bytes.clone(), part)));
             }
         }
-        jobs
-    }
-}
-
-enum Job {
-    File(u32, FileBytes, Range<u64>),
-    Memory(Range<u64>),
-}
-
-impl Job {
-    fn len(&self) -> u64 {
-        let (Job::File(_, _, range) | Job::Memory(range)) = self;
-        range.end - range.start
+        parts
     }
 }
 
 /// Every page that is in RAM and the process's own. Pages of files that are mapped as they are come from
-/// the files; other people's shared memory is left out.
-fn memory_jobs(target: &Target, untouched: &[Untouched]) -> Vec<Job> {
+/// the files; other people's shared memory is left out. In pieces, and of how many bytes the largest may be.
+fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, u64) {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for (mapping, untouched) in target.mappings.iter().zip(untouched) {
         // Nothing else tells the names of an image whose file is not to be had.
@@ -251,7 +249,10 @@ fn memory_jobs(target: &Target, untouched: &[Untouched]) -> Vec<Job> {
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    ranges.iter().flat_map(|range| cut(range, step)).map(Job::Memory).collect()
+    // What programs and libraries keep comes first: of a file that is cut off it tells what the rest is.
+    let (first, rest): (Vec<_>, Vec<_>) =
+        ranges.into_iter().partition(|range| target.image(range.start).is_some());
+    (first.iter().chain(&rest).flat_map(|range| cut(range, step)).collect(), step)
 }
 
 /// Pieces that end at multiples of `step`.
@@ -264,68 +265,86 @@ fn cut(range: &Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> + use<
     })
 }
 
-struct Work<'t> {
-    target: &'t Target,
-    options: SnapshotOptions<'t>,
-    jobs: Mutex<std::vec::IntoIter<Job>>,
+/// Bytes that may have been read and not yet been packed. A clone goes when all is read, and reading is
+/// faster than packing; what a census may take bounds it.
+fn read_ahead(target: &Target) -> u64 {
+    (24 << 20) + target.process.rss.unwrap_or(0) / 5
 }
 
-/// One job done.
-struct Done {
-    chunks: Vec<(Head, Vec<u8>)>,
-    asked: u64,
-    /// The first address of each page that could not be read.
-    lost: Vec<Fault>,
+/// On the way from the target to the packing.
+enum Raw {
+    Part(u32, FileBytes, Range<u64>),
+    Memory(u64, Vec<u8>),
+    Lost(Fault, u64),
 }
 
-type Packed = io::Result<Done>;
+/// On the way from the packing to the file.
+enum Packed {
+    Chunk((Head, Vec<u8>)),
+    /// A page that could not be read, and its length.
+    Lost(Fault, u64),
+}
 
-impl Work<'_> {
-    fn run(&self, sender: &SyncSender<Packed>) {
-        let mut packer = match Compressor::new(self.options.level) {
-            Ok(packer) => packer,
-            Err(error) => return drop(sender.send(Err(error))),
-        };
-        let mut scratch = Vec::new();
-        loop {
-            // The lock is let go before the work begins.
-            let Some(job) = self.jobs.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
-            // Nobody listens any more when the writing has failed.
-            if sender.send(self.pack(&job, &mut scratch, &mut packer)).is_err() {
-                return;
-            }
+/// Reads everything, and lets go of what the target holds outside of this program. Ends early when nobody
+/// takes it.
+fn read(
+    target: &Target,
+    parts: Vec<(u32, FileBytes, Range<u64>)>,
+    pieces: Vec<Range<u64>>,
+    ahead: &SyncSender<Raw>,
+) {
+    let memory = |range: &Range<u64>| {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        target.memory.read(range.start, &mut bytes).map(|()| Raw::Memory(range.start, bytes))
+    };
+    for (number, bytes, part) in parts {
+        if ahead.send(Raw::Part(number, bytes, part)).is_err() {
+            return;
         }
     }
-
-    fn pack(&self, job: &Job, scratch: &mut Vec<u8>, packer: &mut Compressor) -> Packed {
-        let mut done = Done { chunks: Vec::new(), asked: job.len(), lost: Vec::new() };
-        match job {
-            Job::File(number, bytes, part) => {
-                done.chunks.push(pack(bytes.clipped(part.clone()), Kind::File(*number), part.start, packer)?);
-            }
-            Job::Memory(range) => {
-                let mut memory = |range: Range<u64>| -> io::Result<Result<(), Fault>> {
-                    scratch.resize((range.end - range.start) as usize, 0);
-                    if let Err(fault) = self.target.memory.read(range.start, scratch) {
-                        return Ok(Err(fault));
-                    }
-                    if let Some(redact) = self.options.redact {
-                        redact.bytes(range.start, scratch);
-                    }
-                    done.chunks.push(pack(scratch, Kind::Memory, range.start, packer)?);
-                    Ok(Ok(()))
-                };
-                if memory(range.clone())?.is_err() {
-                    // Page by page: all others are there.
-                    for page in cut(range, self.target.page_size) {
-                        if let Err(fault) = memory(page)? {
-                            done.lost.push(fault);
-                        }
-                    }
-                }
-            }
+    for piece in pieces {
+        let sent = match memory(&piece) {
+            Ok(raw) => ahead.send(raw),
+            // Page by page: all others are there.
+            Err(_) => cut(&piece, target.page_size).try_for_each(|page| {
+                let lost = |fault| Raw::Lost(fault, page.end - page.start);
+                ahead.send(memory(&page).unwrap_or_else(lost))
+            }),
+        };
+        if sent.is_err() {
+            return;
         }
-        Ok(done)
+    }
+    // Whether it was there to the end is asked where the file is finished.
+    let _ = target.memory.finish();
+}
+
+fn pack_all(options: SnapshotOptions, raw: &Mutex<Receiver<Raw>>, sender: &SyncSender<io::Result<Packed>>) {
+    let mut packer = match Compressor::new(options.level) {
+        Ok(packer) => packer,
+        Err(error) => return drop(sender.send(Err(error))),
+    };
+    loop {
+        // The lock is let go before the work begins.
+        let next = raw.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        let Ok(next) = next else { return };
+        let packed = match next {
+            Raw::Part(number, bytes, part) => {
+                pack(bytes.clipped(part.clone()), Kind::File(number), part.start, &mut packer)
+                    .map(Packed::Chunk)
+            }
+            Raw::Memory(addr, mut bytes) => {
+                if let Some(redact) = options.redact {
+                    redact.bytes(addr, &mut bytes);
+                }
+                pack(&bytes, Kind::Memory, addr, &mut packer).map(Packed::Chunk)
+            }
+            Raw::Lost(fault, len) => Ok(Packed::Lost(fault, len)),
+        };
+        // Nobody listens any more when the writing has failed.
+        if sender.send(packed).is_err() {
+            return;
+        }
     }
 }
 

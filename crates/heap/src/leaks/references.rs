@@ -1,0 +1,304 @@
+//! Every word of a block that is the address of a block: conservatively, in one pass over all of them.
+
+use super::without;
+use crate::Inspection;
+use crate::kinds::Domain;
+use rayon::prelude::*;
+use std::ops::Range;
+use wmr_alloc::{Block, Blocks};
+use wmr_cpython::dicts::{table_bytes, values_table};
+use wmr_cpython::family::Family;
+use wmr_cpython::model::Model;
+use wmr_cpython::owns::Part;
+use wmr_cpython::strings::str_shape;
+use wmr_memory::{Reader, Target};
+
+/// Set in an edge that does not point at the beginning: an interior pointer.
+pub(super) const INTERIOR: u32 = 1 << 31;
+
+/// Bytes read at a time.
+const WINDOW: u64 = 64 << 10;
+
+/// The edges of all blocks, in compressed sparse rows by id.
+pub(super) struct References {
+    offsets: Vec<u64>,
+    edges: Vec<u32>,
+}
+
+impl References {
+    pub fn take(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> References {
+        let scan = Scan::new(target, inspection, dead);
+        let spans = 0..inspection.blocks.spans().len();
+        let found: Vec<(Vec<u32>, Vec<u32>)> = spans.into_par_iter().map(|span| scan.span(span)).collect();
+        let mut references = References { offsets: vec![0], edges: Vec::new() };
+        references.offsets.reserve(inspection.blocks.len() as usize);
+        references.edges.reserve_exact(found.iter().map(|(_, edges)| edges.len()).sum());
+        let mut at = 0;
+        for (counts, edges) in found {
+            for count in counts {
+                at += u64::from(count);
+                references.offsets.push(at);
+            }
+            references.edges.extend_from_slice(&edges);
+        }
+        references
+    }
+
+    /// What a block points at: ids, with [`INTERIOR`] perhaps.
+    pub fn of(&self, block: u32) -> &[u32] {
+        let i = block as usize;
+        let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
+        &self.edges[range]
+    }
+}
+
+/// Resolves words.
+pub(super) struct Resolver<'a> {
+    blocks: &'a Blocks,
+    inspection: &'a Inspection,
+    reader: Reader<'a>,
+    lowest: u64,
+    highest: u64,
+    /// By kind: is it a part of an object?
+    parts: Vec<bool>,
+}
+
+impl<'a> Resolver<'a> {
+    pub fn new(target: &'a Target, inspection: &'a Inspection) -> Resolver<'a> {
+        let spans = inspection.blocks.spans();
+        let kinds = &inspection.census.kinds;
+        Resolver {
+            blocks: &inspection.blocks,
+            inspection,
+            reader: target.reader(),
+            lowest: spans.first().map_or(u64::MAX, |span| span.start),
+            highest: spans.last().map_or(0, |span| span.end),
+            parts: (0..kinds.len()).map(|id| is_part(kinds.get(id as u32))).collect(),
+        }
+    }
+
+    /// Does it begin with its own size? SQLite's allocator writes it there and hands out what is behind
+    /// (src/mem1.c, `sqlite3MemMalloc`).
+    fn is_sized(&mut self, block: Block) -> bool {
+        let said = self.reader.u64(block.start).unwrap_or(0);
+        said > 0 && said <= block.usable - 8 && block.usable - 8 - said <= 24
+    }
+
+    /// The block that a word points into. The low three bits may be tags (3.14's stack references, 3.12's
+    /// managed dicts).
+    #[inline]
+    pub fn resolve(&mut self, word: u64) -> Option<u32> {
+        if word < self.lowest || word >= self.highest {
+            return None;
+        }
+        let addr = word & !7;
+        let block = self.blocks.containing(addr)?;
+        if block.id >= INTERIOR {
+            return None;
+        }
+        let mark = self.inspection.census.mark(block.id);
+        let Some(model) = &self.inspection.model else {
+            return Some(if addr == block.start { block.id } else { block.id | INTERIOR });
+        };
+        let data = match model.debug {
+            None => block.start,
+            Some(_) => model.unpad(&mut self.reader, block.start, block.usable).data,
+        };
+        let offset = addr.wrapping_sub(data);
+        let Some(ty) = mark.as_object() else {
+            // The parts of objects are pointed at wherever the interpreter likes: behind their sizes.
+            if mark.as_kind().is_some_and(|kind| self.parts[kind as usize]) {
+                return Some(block.id);
+            }
+            // An object whose type could not be verified is pointed at behind its heads.
+            let start = offset == 0 || addr == block.start || mark.is_none() && matches!(offset, 16 | 32);
+            let start = start || offset == 8 && self.is_sized(block);
+            return Some(if start { block.id } else { block.id | INTERIOR });
+        };
+        let shape = self.inspection.census.types.get(ty as usize)?.shape;
+        let presize = u64::from(shape.presize);
+        if offset == presize {
+            return Some(block.id);
+        }
+        // Links of the collector's lists, and dead words.
+        (offset > presize).then_some(block.id | INTERIOR)
+    }
+}
+
+struct Scan<'a> {
+    target: &'a Target,
+    inspection: &'a Inspection,
+    /// Ranges of pointers that nobody uses, in order.
+    dead: &'a [Range<u64>],
+    /// By kind: may its blocks hold references?
+    kinds: Vec<bool>,
+    /// By kind: are they tables of keys, of values?
+    keys: Vec<bool>,
+    values: Vec<bool>,
+    /// By type: weak references, whose first field does not hold what it points at.
+    weak: Vec<bool>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(target: &'a Target, inspection: &'a Inspection, dead: &'a [Range<u64>]) -> Self {
+        let named = &inspection.census.kinds;
+        let is = |parts: &[Part]| -> Vec<bool> {
+            let is_one = |id| parts.iter().any(|part| part.name() == named.get(id as u32).kind);
+            (0..named.len()).map(is_one).collect()
+        };
+        let (keys, values) = (is(&[Part::DictKeys, Part::SharedKeys]), is(&[Part::DictValues]));
+        let kinds = (0..named.len()).map(|id| holds_references(named.get(id as u32))).collect();
+        let types = &inspection.census.types;
+        let is_weak = |i: usize| {
+            crate::census::bases(types, i).any(|ty| {
+                matches!(
+                    ty.name.as_str(),
+                    "weakref"
+                        | "weakref.ReferenceType"
+                        | "weakref.ProxyType"
+                        | "weakref.CallableProxyType"
+                        | "weakproxy"
+                        | "weakcallableproxy"
+                )
+            })
+        };
+        let weak = (0..types.len()).map(is_weak).collect();
+        Scan { target, inspection, dead, kinds, keys, values, weak }
+    }
+
+    /// Number of edges by block, and the edges.
+    fn span(&self, span: usize) -> (Vec<u32>, Vec<u32>) {
+        let mut readers = [(); 2].map(|()| self.target.reader());
+        let mut resolver = Resolver::new(self.target, self.inspection);
+        let (mut counts, mut edges) = (Vec::new(), Vec::new());
+        let mut scratch = Vec::new();
+        for block in self.inspection.blocks.iter_span(span) {
+            let before = edges.len();
+            self.block(&mut readers, &mut resolver, &mut scratch, block, &mut edges);
+            counts.push((edges.len() - before) as u32);
+        }
+        (counts, edges)
+    }
+
+    fn block(
+        &self,
+        [reader, remote]: &mut [Reader; 2],
+        resolver: &mut Resolver,
+        scratch: &mut Vec<u8>,
+        block: Block,
+        edges: &mut Vec<u32>,
+    ) {
+        if self.inspection.blocks.is_holder(block.id) {
+            return;
+        }
+        let mut words = |from: u64, to: u64| {
+            let mut at = from.next_multiple_of(8);
+            while at + 8 <= to {
+                let len = (to - at).min(WINDOW) & !7;
+                // What cannot be read points nowhere.
+                let Ok(bytes) = reader.window(at, len as usize, scratch) else { return };
+                for word in bytes.as_chunks::<8>().0 {
+                    let found = resolver.resolve(u64::from_le_bytes(*word));
+                    // Into itself says nothing, at its own beginning is a cycle of one.
+                    edges.extend(found.filter(|&edge| edge != block.id | INTERIOR));
+                }
+                at += len;
+            }
+        };
+        let mark = self.inspection.census.mark(block.id);
+        let end = block.start + block.usable;
+        let Some(model) = &self.inspection.model else { return words(block.start, end) };
+        let allocation = model.unpad(remote, block.start, block.usable);
+        let (data, end) = (allocation.data, allocation.data + allocation.size);
+        let Some(ty) = mark.as_object() else {
+            match mark.as_kind() {
+                // What stands in front of the values was not all written to.
+                Some(kind) if self.values[kind as usize] => {
+                    let table = values_table(model, remote, data);
+                    let last = table.count.map_or(end, |count| table.first.saturating_add(8 * count));
+                    words(table.first, last.min(end));
+                }
+                Some(kind) if self.keys[kind as usize] => {
+                    words(data, data.saturating_add(table_bytes(model, remote, allocation)));
+                }
+                Some(kind) if !self.kinds[kind as usize] => {}
+                _ => without(data..end, self.dead, &mut |range| words(range.start, range.end)),
+            }
+            return;
+        };
+        let shape = &self.inspection.census.types[ty as usize].shape;
+        let presize = u64::from(shape.presize);
+        let object = data + presize;
+        let gc_head = if shape.has_gc() { model.gc_head } else { 0 };
+        // Pointers to a managed dict and to weak references stand before the collector's head.
+        words(data, object - gc_head);
+        let first = object + model.layout.object.ob_type;
+        let fixed = object + u64::from(shape.basicsize);
+        match shape.family {
+            Family::Int | Family::OldInt | Family::Float | Family::Bytes if shape.exact => {}
+            Family::Str if shape.exact => {
+                words(object + model.layout.object.size, text_header(model, remote, object))
+            }
+            Family::List => {
+                words(first, fixed.min(end));
+                // Behind the last item are pointers to what was popped.
+                let (items, count) = list_items(model, remote, object);
+                words(items, items.saturating_add(count.saturating_mul(8)));
+            }
+            _ if self.weak[ty as usize] => {
+                words(first, first + 8);
+                words(object + model.layout.object.size + 8, end);
+            }
+            _ => words(first, end),
+        }
+    }
+}
+
+/// Where the pointers of a `str` end: its characters may follow.
+fn text_header(model: &Model, reader: &mut Reader, object: u64) -> u64 {
+    let layout = &model.layout;
+    let sizes = (layout.ascii.map_or(0, |a| a.size), layout.compact.map_or(0, |c| c.size));
+    object
+        + match str_shape(model, reader, object) {
+            Some(shape) if shape.compact && shape.ascii => sizes.0,
+            Some(shape) if shape.compact => sizes.1,
+            _ => sizes.1 + 8,
+        }
+}
+
+fn list_items(model: &Model, reader: &mut Reader, object: u64) -> (u64, u64) {
+    let items = reader.u64(object.wrapping_add(model.layout.list.ob_item)).unwrap_or(0);
+    let count = model.size_field(reader, object).map_or(0, i64::unsigned_abs);
+    let allocated = reader.u64(object.wrapping_add(model.layout.list.allocated)).unwrap_or(0);
+    (items, count.min(allocated).min(1 << 40))
+}
+
+/// What census and owner agree on to be an object's own.
+pub(super) fn is_part(kind: &crate::Kind) -> bool {
+    kind.domain == Domain::CPython && Part::ALL.iter().any(|part| part.name() == kind.kind)
+}
+
+fn holds_references(kind: &crate::Kind) -> bool {
+    match kind.domain {
+        Domain::CPython => match Part::ALL.iter().find(|part| part.name() == kind.kind) {
+            Some(
+                Part::StrCharacters
+                | Part::StrUtf8
+                | Part::StrWide
+                | Part::ByteArrayBuffer
+                | Part::ArrayBuffer
+                | Part::IoBuffer
+                | Part::DecimalDigits
+                | Part::IteratorIndices
+                // By the list, as far as it goes.
+                | Part::ListItems,
+            ) => false,
+            Some(_) => true,
+            // Dead objects: what they point at is not theirs.
+            None => kind.kind != "free list",
+        },
+        // Caches of freed chunks.
+        Domain::Malloc => false,
+        _ => true,
+    }
+}

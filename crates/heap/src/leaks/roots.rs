@@ -1,0 +1,106 @@
+//! Where references begin that keep memory alive: everything outside of the allocators' blocks.
+
+use super::references::Resolver;
+use super::without;
+use crate::Inspection;
+use rayon::prelude::*;
+use std::ops::Range;
+use wmr_memory::{Backing, Mapping, Target, Thread};
+
+/// Below the stack pointer a function may have values still (the red zone of the x86-64 ABI).
+const RED_ZONE: u64 = 128;
+/// `struct malloc_state` has 2,176 to 2,200 bytes (glibc 2.28 to 2.43).
+const ARENA: u64 = 2200;
+const WINDOW: u64 = 1 << 20;
+
+/// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; sorted, each once.
+pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<u32> {
+    let pieces: Vec<Range<u64>> = ranges(target, inspection, dead)
+        .into_iter()
+        .flat_map(|range| {
+            (range.start..range.end).step_by(WINDOW as usize).map(move |at| at..(at + WINDOW).min(range.end))
+        })
+        .collect();
+    let mut found: Vec<u32> = pieces
+        .into_par_iter()
+        .map_init(
+            || (target.reader(), Resolver::new(target, inspection), Vec::new()),
+            |(reader, resolver, scratch), piece| {
+                let mut found = Vec::new();
+                let len = (piece.end - piece.start) as usize & !7;
+                if let Ok(bytes) = reader.window(piece.start, len, scratch) {
+                    let words = bytes.as_chunks::<8>().0.iter();
+                    found.extend(words.filter_map(|word| resolver.resolve(u64::from_le_bytes(*word))));
+                }
+                found
+            },
+        )
+        .collect::<Vec<_>>()
+        .concat();
+    let mut resolver = Resolver::new(target, inspection);
+    let registers = target.threads.iter().flat_map(|thread| thread.regs.iter().copied());
+    found.extend(registers.filter_map(|word| resolver.resolve(word)));
+    found.par_sort_unstable();
+    found.dedup();
+    found
+}
+
+/// What to look at: pages in RAM of private writable mappings, without what is an allocator's, without
+/// dead stack.
+fn ranges(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut not: Vec<Range<u64>> =
+        inspection.blocks.spans().iter().map(|span| span.start..span.end).collect();
+    if let Ok(glibc) = &inspection.glibc {
+        not.extend(glibc.arenas.iter().map(|arena| arena.addr..arena.addr.saturating_add(ARENA)));
+        not.extend(glibc.arenas.iter().flat_map(|arena| arena.heaps.iter().cloned()));
+    }
+    if let Ok(python) = &inspection.python {
+        let chunks = python.stack_chunks(target);
+        let dead = |chunk: &wmr_cpython::datastack::StackChunk| {
+            let end = chunk.addr.saturating_add(chunk.size);
+            chunk.live_end.clamp(chunk.addr, end)..end
+        };
+        not.extend(chunks.iter().map(dead));
+    }
+    for thread in &target.threads {
+        if let Some(stack) = target.mapping(thread.sp) {
+            not.push(stack.start..thread.sp.saturating_sub(RED_ZONE).max(stack.start));
+        }
+    }
+    not.extend(dead_stacks(target));
+    not.extend_from_slice(dead);
+    not.sort_by_key(|range| range.start);
+    let mut out = Vec::new();
+    for mapping in target.mappings.iter().filter(|m| m.perms.read && !m.perms.shared) {
+        let read =
+            matches!(mapping.backing, Backing::Anonymous | Backing::Brk | Backing::Stack | Backing::File);
+        // What was written to and then protected (relocated data) may hold pointers, too.
+        for run in mapping.residency.runs.iter().filter(|run| read && run.state.present && !run.state.file) {
+            without(run.start..run.end, &not, &mut |range| out.push(range));
+        }
+    }
+    out
+}
+
+/// Stacks of threads that ended, which glibc keeps for the next ones (nptl/allocatestack.c): what lies
+/// there nobody uses. A stack has a guard below it, and at its top a `struct pthread` that begins with its
+/// own address and has it once more in its third word.
+fn dead_stacks(target: &Target) -> Vec<Range<u64>> {
+    const LOOK_AT: u64 = 16 << 10;
+    let mut reader = target.reader();
+    // What it keeps of its own, the vector of thread-local memory, is needed for the next thread.
+    let mut dead = |mapping: &Mapping| {
+        let from = mapping.end.saturating_sub(LOOK_AT).max(mapping.start).next_multiple_of(64);
+        let mut own = (from..mapping.end.saturating_sub(24)).step_by(64);
+        let block = own.find(|&at| {
+            reader.u64(at).is_ok_and(|word| word == at) && reader.u64(at + 16).is_ok_and(|word| word == at)
+        });
+        let lives = |thread: &Thread| mapping.contains(thread.tls) || mapping.contains(thread.sp);
+        block.filter(|_| !target.threads.iter().any(lives)).map(|block| mapping.start..block)
+    };
+    let pairs = target.mappings.windows(2).filter(|pair| {
+        let guard = !pair[0].perms.read && !pair[0].perms.write && pair[0].end == pair[1].start;
+        guard && pair[1].backing == Backing::Anonymous && pair[1].perms.write
+    });
+    pairs.filter_map(|pair| dead(&pair[1])).collect()
+}
