@@ -2,12 +2,14 @@
 
 pub mod census;
 pub mod claims;
+pub mod filter;
 mod inspect;
 pub mod kinds;
 pub mod ledger;
 mod marks;
 mod misstated;
 mod rows;
+pub mod select;
 pub mod sharing;
 mod strip;
 

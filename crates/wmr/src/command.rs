@@ -1,14 +1,18 @@
 //! One module a command: its JSON document, its table for people.
 
+mod address;
 pub mod arenas;
 pub mod core;
 pub mod demo;
 pub mod findings;
 pub mod heap;
+pub mod hexdump;
+pub mod listing;
 pub mod map;
 pub mod ps;
 mod saving;
 pub mod sharing;
+pub mod show;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;

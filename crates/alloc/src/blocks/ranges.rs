@@ -77,9 +77,45 @@ impl Blocks {
                 }
             }
         };
+        self.cut(span, &mut emit);
+        if let Some((range, state)) = open {
+            f(range, state);
+        }
+    }
+
+    /// Calls `f` for every block, chunk and pool of the span of that index by itself, in address order:
+    /// neighbours in one state stay apart, and so do the free blocks of a pool.
+    pub fn for_each_piece(&self, span: usize, mut f: impl FnMut(Range<u64>, State)) {
+        let span = &self.spans[span];
+        self.cut(span, &mut |range, state| {
+            let range = range.start.max(span.start)..range.end.min(span.end);
+            if range.start >= range.end {
+                return;
+            }
+            let unit = match span.kind {
+                _ if state != State::FreeBlock => 0,
+                SpanKind::Pymalloc { geometry, .. } => {
+                    let pool = range.start.saturating_sub(span.base) >> geometry.pool_size.trailing_zeros();
+                    let class = self.classes.get(span.data + pool as usize).copied().unwrap_or(0);
+                    u64::from(class) * u64::from(geometry.alignment)
+                }
+                SpanKind::Slots { stride } => u64::from(stride),
+                _ => 0,
+            };
+            if unit == 0 || !(range.end - range.start).is_multiple_of(unit) {
+                return f(range, state);
+            }
+            for start in range.step_by(unit as usize) {
+                f(start..start + unit, state);
+            }
+        });
+    }
+
+    fn cut(&self, span: &Span, emit: &mut impl FnMut(Range<u64>, State)) {
+        let (start, end) = (span.start, span.end);
         match span.kind {
-            SpanKind::Pymalloc { geometry, .. } => self.arena_ranges(span, geometry, &mut emit),
-            SpanKind::Heap { .. } => self.heap_ranges(span, &mut emit),
+            SpanKind::Pymalloc { geometry, .. } => self.arena_ranges(span, geometry, emit),
+            SpanKind::Heap { .. } => self.heap_ranges(span, emit),
             SpanKind::Mmapped => emit(start..end, State::Used(span.carry.unwrap_or(span.first))),
             SpanKind::Slots { stride } => {
                 let mut at = start;
@@ -91,9 +127,6 @@ impl Blocks {
                 }
                 emit(at..end, State::FreeBlock);
             }
-        }
-        if let Some((range, state)) = open {
-            f(range, state);
         }
     }
 
