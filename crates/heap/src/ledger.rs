@@ -112,7 +112,7 @@ impl Sums {
 }
 
 /// What memory in a state is called that nobody uses.
-pub(crate) fn state_name(state: State) -> (Domain, &'static str) {
+pub fn state_name(state: State) -> (Domain, &'static str) {
     match state {
         State::PoolHeader => (Domain::Pymalloc, "pool header"),
         State::FreeBlock => (Domain::Pymalloc, "free block"),

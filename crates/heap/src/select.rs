@@ -341,8 +341,7 @@ impl Sort {
             let count = listing.count(column);
             let mut texts: Vec<&str> = (0..count).map(|code| listing.text(column, code)).collect();
             texts.sort_unstable();
-            let rank =
-                |code| texts.partition_point(|text| *text < listing.text(column, code)) as u32;
+            let rank = |code| texts.partition_point(|text| *text < listing.text(column, code)) as u32;
             ranks = (0..count).map(rank).collect();
         }
         Sort { column, descending, ranks }

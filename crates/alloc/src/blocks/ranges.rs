@@ -209,3 +209,36 @@ impl Blocks {
         gap(at, span.end, emit);
     }
 }
+
+/// A pool of pymalloc that was carved into blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub addr: u64,
+    pub bytes: u64,
+    /// Bytes of each of its blocks.
+    pub block: u64,
+    /// By block, in address order: is it in use?
+    pub used: Vec<bool>,
+}
+
+impl Blocks {
+    /// The pool around `addr`, its header included. `None` for a free or damaged one.
+    pub fn pool_at(&self, addr: u64) -> Option<Pool> {
+        let span = &self.spans[self.span_at(addr)?];
+        let SpanKind::Pymalloc { geometry, .. } = span.kind else { return None };
+        let bytes = u64::from(geometry.pool_size);
+        let index = addr.checked_sub(span.base)? / bytes;
+        if index >= u64::from(span.pools) {
+            return None;
+        }
+        let class = self.classes[span.data + index as usize];
+        if class == BAD_POOL || class == FREE_POOL {
+            return None;
+        }
+        let addr = span.base + index * bytes;
+        let block = u64::from(class) * u64::from(geometry.alignment);
+        let count = (bytes - POOL_HEADER) / block;
+        let used = (0..count).map(|k| self.at(addr + POOL_HEADER + k * block).is_some()).collect();
+        Some(Pool { addr, bytes, block, used })
+    }
+}

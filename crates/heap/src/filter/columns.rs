@@ -95,7 +95,9 @@ impl Column {
         match self {
             Column::Addr | Column::Bytes | Column::State => 1,
             Column::Allocator | Column::Arena => 2,
-            Column::Sure | Column::Domain | Column::Kind | Column::Detail | Column::Type | Column::Module => 3,
+            Column::Sure | Column::Domain | Column::Kind | Column::Detail | Column::Type | Column::Module => {
+                3
+            }
             Column::Mapping => 5,
             Column::Owner => 8,
             // Read from the target.

@@ -1,7 +1,7 @@
 //! Evaluating over batches of rows, in SQL's three-valued logic: what compares with NULL is unknown.
 
-use super::parser::{Cmp, Cond, Num, Op};
 use super::Column;
+use super::parser::{Cmp, Cond, Num, Op};
 
 /// Code of a row that has no text in a column.
 pub const NO_TEXT: u32 = u32::MAX;

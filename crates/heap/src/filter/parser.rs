@@ -1,7 +1,7 @@
 //! From words to a typed expression.
 
-use super::like::Pattern;
 use super::lexer::{Token, Word, words};
+use super::like::Pattern;
 use super::{Column, FilterError, Type};
 
 /// Brackets in brackets, NOT of NOT, and sums of so many terms are refused: each level is a call.

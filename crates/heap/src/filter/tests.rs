@@ -177,9 +177,8 @@ fn conditions() -> impl Strategy<Value = (String, fn_tree::Tree)> {
             let sign = ["=", "!=", "<", "<=", ">", ">="][op];
             (format!("bytes {sign} {n}"), Tree::Bytes(op, n))
         }),
-        (0..4usize).prop_map(|k| {
-            (format!("kind = '{}'", KINDS[k].replace('\'', "''")), Tree::Kind(k as u32))
-        }),
+        (0..4usize)
+            .prop_map(|k| { (format!("kind = '{}'", KINDS[k].replace('\'', "''")), Tree::Kind(k as u32)) }),
         (0i64..8).prop_map(|n| (format!("refcount > {n}"), Tree::Refcount(n))),
         Just(("kind is null".to_owned(), Tree::NoKind)),
     ];
@@ -284,7 +283,9 @@ fn ten_million_rows() {
     struct Counted(u32);
     impl Batch for Counted {
         fn numbers(&mut self, _: Column, rows: &[u32], out: &mut Vec<Option<i64>>) {
-            out.extend(rows.iter().map(|&row| Some(i64::from((self.0 + row).wrapping_mul(2654435761) % 4096))));
+            out.extend(
+                rows.iter().map(|&row| Some(i64::from((self.0 + row).wrapping_mul(2654435761) % 4096))),
+            );
         }
         fn texts(&mut self, _: Column, rows: &[u32], out: &mut Vec<u32>) {
             out.extend(rows.iter().map(|&row| (self.0 + row) % 4));

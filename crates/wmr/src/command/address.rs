@@ -60,7 +60,8 @@ mod tests {
         assert_eq!(parse("7fa0").ok(), Some(0x7fa0));
         assert_eq!(parse("16").ok(), Some(16));
         assert_eq!(parse("0xffffffffffffffff").ok(), Some(u64::MAX));
-        for bad in ["", "0x", "-1", "+1", "0x-1", "0x10000000000000000", "99999999999999999999", "1.5", "xyz"] {
+        for bad in ["", "0x", "-1", "+1", "0x-1", "0x10000000000000000", "99999999999999999999", "1.5", "xyz"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -108,7 +108,8 @@ pub fn lines(screen: &Screen, start: u64, bytes: &[u8], look: &dyn Fn(usize) -> 
         while i < line.len() {
             // Bytes of one look are painted together.
             let this = look(n * LINE + i);
-            let run = line[i..].iter().enumerate().take_while(|(k, _)| look(n * LINE + i + k) == this).count();
+            let run =
+                line[i..].iter().enumerate().take_while(|(k, _)| look(n * LINE + i + k) == this).count();
             let (mut hex, mut text) = (String::new(), String::new());
             for (k, byte) in line[i..i + run].iter().enumerate() {
                 hex.push_str(if (i + k).is_multiple_of(8) { "  " } else { " " });
