@@ -135,6 +135,10 @@ impl<'a> Anatomy<'a> {
                 if n > 0 && first > 0 { "True" } else { "False" }.to_owned()
             }
             Family::Int => self.int(addr)?,
+            Family::OldInt if ty.name == "bool" => {
+                let value = reader.i64(addr.wrapping_add(model.layout.object.size)).ok()?;
+                if value != 0 { "True" } else { "False" }.to_owned()
+            }
             Family::OldInt => reader.i64(addr.wrapping_add(model.layout.object.size)).ok()?.to_string(),
             Family::Type => {
                 let known =

@@ -17,7 +17,7 @@ pub fn draw(screen: &Screen, body: &Body) -> String {
         out.push_str(&format!(
             "  {}{}\n",
             screen.paint(Look::Dim, &format!("{name:<LEFT$}")),
-            cut(what, room)
+            cut(what.trim_end(), room)
         ));
     };
     if let Some(object) = &body.object {
