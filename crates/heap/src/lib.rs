@@ -3,6 +3,7 @@
 pub mod anatomy;
 pub mod census;
 pub mod claims;
+pub mod difference;
 pub mod filter;
 mod inspect;
 pub mod kinds;

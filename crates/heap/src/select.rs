@@ -51,6 +51,13 @@ pub struct Row {
     key: i64,
 }
 
+impl Row {
+    /// Rows of one name have the same.
+    pub(crate) fn name_code(&self) -> u32 {
+        self.name
+    }
+}
+
 /// What matched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -275,8 +282,8 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Everything about a row.
-    pub fn facts(&self, reader: &mut Reader, row: &Row) -> Facts<'_> {
+    /// The name of a row, and nothing that takes the target to know.
+    pub(crate) fn named_facts(&self, row: &Row) -> Facts<'_> {
         let (domain, kind, detail, sure) = self.named(row.name);
         let ty = self.inspection.census.types.get(row.name as usize);
         Facts {
@@ -287,10 +294,21 @@ impl<'a> Listing<'a> {
             detail,
             type_of: ty.map(|ty| (ty.name.as_str(), ty.addr, ty.module.as_str())),
             allocator: ALLOCATORS[self.code(Column::Allocator, row) as usize % ALLOCATORS.len()],
+            arena: None,
+            refcount: None,
+            owner: None,
+            mapping: None,
+        }
+    }
+
+    /// Everything about a row.
+    pub fn facts(&self, reader: &mut Reader, row: &Row) -> Facts<'_> {
+        Facts {
             arena: self.arena(row),
             refcount: self.refcount(reader, row),
             owner: self.owner(reader, row),
             mapping: self.mapping(row.addr).map(|i| self.mappings[i as usize].as_str()),
+            ..self.named_facts(row)
         }
     }
 }

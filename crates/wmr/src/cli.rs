@@ -186,6 +186,30 @@ pub enum Command {
         #[arg(value_name = "LEN", value_parser = parse_size, default_value = "256")]
         len: u64,
     },
+    /// What is new, freed and used anew between two targets, or since a label
+    Diff {
+        /// The earlier target; or a pid, to compare it with a label of its own
+        #[arg(value_name = "A")]
+        before: OsString,
+        /// The later target; or a label of the pid. Default: its latest label
+        #[arg(value_name = "B")]
+        after: Option<OsString>,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Keep how a process is now under a name, to compare with later
+    Label {
+        /// A pid
+        target: OsString,
+        /// Letters, digits, and . _ - in between
+        name: String,
+    },
+    /// The labels of a process
+    Log {
+        /// A pid
+        target: OsString,
+    },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
     Arenas {
         /// A pid, a core or a snapshot file

@@ -72,6 +72,11 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             }
             Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
             Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
+            Command::Diff { before, after, limit } => {
+                command::diff::run(before, after.as_deref(), *limit, options)
+            }
+            Command::Label { target, name } => command::labels::keep(target, name, options),
+            Command::Log { target } => command::labels::log(target, options),
             Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
