@@ -211,6 +211,7 @@ pub enum Command {
         target: OsString,
     },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
+    #[command(visible_alias = "cpython-allocators")]
     Arenas {
         /// A pid, a core or a snapshot file
         target: OsString,
