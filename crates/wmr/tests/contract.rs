@@ -106,6 +106,9 @@ fn documents() {
         assert_eq!(document["path"], json!(file));
         insta::assert_snapshot!(format!("shape_{command}"), shape_of(&document));
     }
+    let file = folder.path().join("snapshot").to_str().unwrap().to_owned();
+    let other = json(&["diff", &file, &common::target().pid().to_string()]);
+    insta::assert_snapshot!("shape_diff", shape_of(&other));
     let ps = json(&["ps"]);
     let rows = ps["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");
