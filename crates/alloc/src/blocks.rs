@@ -9,7 +9,7 @@ mod directory;
 mod ranges;
 
 pub use build::{Builder, Slots, TooManyBlocks};
-pub use ranges::State;
+pub use ranges::{Pool, State};
 
 use crate::pymalloc::{BAD_POOL, FREE_POOL, Geometry, POOL_HEADER};
 use directory::Directory;

@@ -9,5 +9,5 @@ pub mod glibc;
 mod naming;
 pub mod pymalloc;
 
-pub use blocks::{Block, Blocks, Builder, Slots, Span, SpanKind, State, TooManyBlocks};
+pub use blocks::{Block, Blocks, Builder, Pool, Slots, Span, SpanKind, State, TooManyBlocks};
 pub use naming::{Allocator, allocator};

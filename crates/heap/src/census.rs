@@ -125,6 +125,15 @@ impl Census {
         laid_out.map_or(u32::MAX, |ty| ty.shape.basicsize)
     }
 
+    /// The block of the object that owns a block, if one alone does.
+    pub fn owner(&self, block: u32) -> Option<u32> {
+        let of = |list: &[Claim]| {
+            let i = list.binary_search_by_key(&block, |claim| claim.block).ok()?;
+            Some(list[i].owner).filter(|owner| *owner != NOBODY)
+        };
+        of(&self.claims).or_else(|| of(&self.holders))
+    }
+
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
     pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))

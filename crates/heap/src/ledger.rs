@@ -111,26 +111,31 @@ impl Sums {
     }
 }
 
+/// What memory in a state is called that nobody uses.
+pub fn state_name(state: State) -> (Domain, &'static str) {
+    match state {
+        State::PoolHeader => (Domain::Pymalloc, "pool header"),
+        State::FreeBlock => (Domain::Pymalloc, "free block"),
+        State::FreePool => (Domain::Pymalloc, "free pool"),
+        State::Uncarved => (Domain::Pymalloc, "never carved"),
+        State::AlignmentLoss => (Domain::Pymalloc, "alignment loss"),
+        State::FreeChunk => (Domain::Malloc, "free chunk"),
+        State::Tcache => (Domain::Malloc, "tcache"),
+        State::Fastbin => (Domain::Malloc, "fastbin"),
+        State::Top => (Domain::Malloc, "top"),
+        State::ArenaHeader | State::Fencepost => (Domain::Malloc, "arena header"),
+        State::Bad => (Domain::Unknown, "damaged"),
+        State::Foreign | State::Used(_) => (Domain::Unknown, FOREIGN),
+    }
+}
+
 /// The kinds that allocators' own memory falls into.
 struct StateKinds(Vec<(State, KindId)>);
 
 impl StateKinds {
     fn new(kinds: &mut Kinds) -> StateKinds {
         let named = State::UNUSED.map(|state| {
-            let (domain, name) = match state {
-                State::PoolHeader => (Domain::Pymalloc, "pool header"),
-                State::FreeBlock => (Domain::Pymalloc, "free block"),
-                State::FreePool => (Domain::Pymalloc, "free pool"),
-                State::Uncarved => (Domain::Pymalloc, "never carved"),
-                State::AlignmentLoss => (Domain::Pymalloc, "alignment loss"),
-                State::FreeChunk => (Domain::Malloc, "free chunk"),
-                State::Tcache => (Domain::Malloc, "tcache"),
-                State::Fastbin => (Domain::Malloc, "fastbin"),
-                State::Top => (Domain::Malloc, "top"),
-                State::ArenaHeader | State::Fencepost => (Domain::Malloc, "arena header"),
-                State::Bad => (Domain::Unknown, "damaged"),
-                State::Foreign | State::Used(_) => (Domain::Unknown, FOREIGN),
-            };
+            let (domain, name) = state_name(state);
             (state, kinds.intern(domain, name, "", Sure::Exact))
         });
         StateKinds(named.to_vec())

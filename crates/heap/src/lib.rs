@@ -1,7 +1,10 @@
 //! The census: a name for every byte of a Python process, and the ledger that adds them up.
 
+pub mod anatomy;
 pub mod census;
 pub mod claims;
+pub mod difference;
+pub mod filter;
 mod inspect;
 pub mod kinds;
 pub mod leaks;
@@ -9,13 +12,14 @@ pub mod ledger;
 mod marks;
 mod misstated;
 mod rows;
+pub mod select;
 pub mod sharing;
 mod strip;
 
 pub use census::{Census, Known};
 pub use inspect::{Inspection, inspect, inspect_only, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};
-pub use ledger::{Amount, KnownRange, Ledger, Tally};
+pub use ledger::{Amount, KnownRange, Ledger, Tally, state_name};
 pub use marks::Mark;
 pub use misstated::Misstated;
 pub use rows::{KindRow, ModuleRow, SizeRow, TypeRow};

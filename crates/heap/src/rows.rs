@@ -162,7 +162,7 @@ impl Inspection {
     }
 
     /// The object in a block, and what was allocated for it.
-    pub(crate) fn object_in(
+    pub fn object_in(
         &self,
         model: &Model,
         reader: &mut Reader,

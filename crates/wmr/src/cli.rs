@@ -13,6 +13,8 @@ TARGET is a pid, a core or a snapshot file. A file whose name is all digits is w
 Examples:
   wmr 4242                         the answer on one screen
   wmr heap 4242 --by type          every type with its objects
+  wmr select 4242 \"kind = 'str' and bytes > 1K\"
+  wmr show 4242 0x7f2a10c0         one address, from the object down to the page
   wmr arenas core.4242 --json      the same questions to a core file
   wmr snapshot 4242 -o it.wmr      keep it; wmr it.wmr opens it on any machine
 
@@ -133,7 +135,85 @@ pub enum Command {
         #[command(flatten)]
         csv: Csv,
     },
+    /// Blocks that match an expression, used and free ones
+    Select {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// SQL's WHERE over the columns, e.g. "type like 'app.%' and bytes > 1K"
+        #[arg(value_name = "WHERE")]
+        expression: String,
+        #[command(flatten)]
+        listing: ListingOptions,
+    },
+    /// Blocks in use
+    Used {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        #[command(flatten)]
+        listing: ListingOptions,
+    },
+    /// Free blocks, chunks and pools
+    Free {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        #[command(flatten)]
+        listing: ListingOptions,
+    },
+    /// All blocks, used and free
+    All {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        #[command(flatten)]
+        listing: ListingOptions,
+    },
+    /// Everything about one address: object, block, pool, arena, mapping, page
+    Show {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Any address inside of what is asked about: 0x7f…, or decimal
+        #[arg(value_name = "ADDR")]
+        addr: String,
+        /// Bytes of the block to show
+        #[arg(long, value_name = "N", default_value_t = 128)]
+        bytes: u64,
+    },
+    /// Bytes at an address, in hexadecimal and as text
+    Hexdump {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Where to begin: 0x7f…, or decimal
+        #[arg(value_name = "ADDR")]
+        addr: String,
+        /// How many bytes, e.g. 512 or 4K; at most 1M
+        #[arg(value_name = "LEN", value_parser = parse_size, default_value = "256")]
+        len: u64,
+    },
+    /// What is new, freed and used anew between two targets, or since a label
+    Diff {
+        /// The earlier target; or a pid, to compare it with a label of its own
+        #[arg(value_name = "A")]
+        before: OsString,
+        /// The later target; or a label of the pid. Default: its latest label
+        #[arg(value_name = "B")]
+        after: Option<OsString>,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Keep how a process is now under a name, to compare with later
+    Label {
+        /// A pid
+        target: OsString,
+        /// Letters, digits, and . _ - in between
+        name: String,
+    },
+    /// The labels of a process
+    Log {
+        /// A pid
+        target: OsString,
+    },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
+    #[command(visible_alias = "cpython-allocators")]
     Arenas {
         /// A pid, a core or a snapshot file
         target: OsString,
@@ -232,6 +312,28 @@ pub enum Command {
         #[arg(long)]
         core: bool,
     },
+}
+
+/// What every listing of blocks understands.
+#[derive(Debug, Clone, Args)]
+pub struct ListingOptions {
+    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
+    #[arg(id = "where", long = "where", value_name = "WHERE")]
+    pub filter: Option<String>,
+    /// Rows to show, 0 for all; default: 40 for people, all for machines
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Order by a column, e.g. bytes or type:desc; sizes and counts begin with the largest
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Option<String>,
+    /// Columns to show, e.g. addr,bytes,kind,owner
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Only blocks of one malloc arena: its number in wmr arenas (the main one is 0) or its address
+    #[arg(long, value_name = "N")]
+    pub arena: Option<String>,
+    #[command(flatten)]
+    pub csv: Csv,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

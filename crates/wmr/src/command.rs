@@ -1,15 +1,21 @@
 //! One module a command: its JSON document, its table for people.
 
+mod address;
 pub mod arenas;
 pub mod core;
 pub mod demo;
+pub mod diff;
 pub mod findings;
 pub mod heap;
+pub mod hexdump;
+pub mod labels;
 pub mod leaks;
+pub mod listing;
 pub mod map;
 pub mod ps;
 mod saving;
 pub mod sharing;
+pub mod show;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;

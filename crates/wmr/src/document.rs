@@ -234,14 +234,22 @@ pub fn csv<T: Serialize>(rows: &[T]) -> String {
             }
         }
     }
-    let cell = |value: Option<&serde_json::Value>| match value {
+    csv_of(&columns, rows.iter().map(|row| |column: &str| row.get(column).cloned()))
+}
+
+/// The same with columns that are known: each row answers for a column.
+pub fn csv_of<F: Fn(&str) -> Option<serde_json::Value>>(
+    columns: &[&str],
+    rows: impl Iterator<Item = F>,
+) -> String {
+    let cell = |value: Option<serde_json::Value>| match value {
         None => String::new(),
-        Some(serde_json::Value::String(text)) => csv_text(text),
+        Some(serde_json::Value::String(text)) => csv_text(&text),
         Some(other) => csv_text(&other.to_string()),
     };
     let mut out = columns.join(",") + "\n";
-    for row in &rows {
-        let cells: Vec<String> = columns.iter().map(|column| cell(row.get(column))).collect();
+    for row in rows {
+        let cells: Vec<String> = columns.iter().map(|column| cell(row(column))).collect();
         out.push_str(&cells.join(","));
         out.push('\n');
     }

@@ -4,6 +4,8 @@ use crate::numbers::scaled;
 use crate::text;
 use std::fmt;
 use std::time::Duration;
+use unicode_width::UnicodeWidthStr;
+use wmr_heap::filter::{Column, FilterError};
 use wmr_memory::Method;
 use wmr_memory::live::{AttachError, Burden, Denied, Lost};
 
@@ -51,6 +53,36 @@ fn again(before: &str, after: &str) -> String {
     let words = std::env::args_os().map(|word| text::quoted(&word.to_string_lossy()));
     let typed = words.collect::<Vec<_>>().join(" ");
     format!("{before}{typed}{after}")
+}
+
+/// An expression that cannot be read: the place in it, a caret below, and the columns where they help.
+pub fn of_filter(text: &str, error: &FilterError) -> Failure {
+    /// Characters of the expression before and after the place.
+    const BEFORE: usize = 48;
+    const AFTER: usize = 24;
+    let at = error.at.min(text.len());
+    let (head, tail) = text.split_at_checked(at).unwrap_or((text, ""));
+    let skipped = head.chars().count().saturating_sub(BEFORE);
+    let head: String = head.chars().skip(skipped).collect();
+    let dots = if skipped > 0 { "…" } else { "" };
+    let head = format!("{dots}{}", text::shown(&head));
+    let meant: String = tail.chars().take(tail.get(..error.len).map_or(1, |t| t.chars().count())).collect();
+    let carets = text::shown(&meant).width().clamp(1, AFTER);
+    let rest: String = tail.chars().take(AFTER).collect();
+    let dots = if tail.chars().nth(AFTER).is_some() { "…" } else { "" };
+    let failure = Failure::new(code::USAGE, text::shown(&error.message))
+        .advise(format!("{head}{}{dots}", text::shown(&rest)))
+        .advise(format!("{}{}", " ".repeat(head.width()), "^".repeat(carets)));
+    match error.list_columns {
+        true => with_columns(failure),
+        false => failure,
+    }
+}
+
+/// The columns there are.
+pub fn with_columns(failure: Failure) -> Failure {
+    let list = format!("columns: {} (size is bytes, start is addr)", Column::list());
+    text::wrap(&list, 76).into_iter().fold(failure, Failure::advise)
 }
 
 pub fn of_attach(error: AttachError) -> Failure {

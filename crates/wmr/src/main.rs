@@ -9,6 +9,7 @@ mod document;
 mod failure;
 mod numbers;
 mod open;
+mod pager;
 mod screen;
 mod table;
 mod text;
@@ -18,6 +19,7 @@ use cli::{Cli, Command};
 use failure::{Failure, code};
 use std::io::Write;
 use std::process::ExitCode;
+use wmr_heap::select::States;
 
 /// What a command prints, and what it exits with.
 pub struct Answer {
@@ -56,6 +58,25 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Heap { target, by, limit, csv } => {
                 command::heap::run(target, *by, *limit, csv.csv, options)
             }
+            Command::Select { target, expression, listing } => {
+                command::listing::run(target, States::All, Some(expression), listing, options)
+            }
+            Command::Used { target, listing } => {
+                command::listing::run(target, States::Used, None, listing, options)
+            }
+            Command::Free { target, listing } => {
+                command::listing::run(target, States::Free, None, listing, options)
+            }
+            Command::All { target, listing } => {
+                command::listing::run(target, States::All, None, listing, options)
+            }
+            Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
+            Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
+            Command::Diff { before, after, limit } => {
+                command::diff::run(before, after.as_deref(), *limit, options)
+            }
+            Command::Label { target, name } => command::labels::keep(target, name, options),
+            Command::Log { target } => command::labels::log(target, options),
             Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
@@ -103,6 +124,9 @@ fn tell(verbose: u8) {
 
 /// Writes the answer. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<(), Failure> {
+    if pager::shown(text) {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

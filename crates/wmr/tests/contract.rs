@@ -85,7 +85,12 @@ del a, b
 fn documents() {
     let target = target();
     let pid = target.pid().to_string();
-    let cases: [(&str, &[&str]); 9] = [
+    let entries = json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"]);
+    let entry = entries["rows"][0]["addr"].as_str().unwrap();
+    let cases: [(&str, &[&str]); 12] = [
+        ("blocks", &["select", &pid, "bytes > 16 and type is not null or state = 'free'", "--limit", "5000"]),
+        ("show", &["show", &pid, entry]),
+        ("hexdump", &["hexdump", &pid, entry, "100"]),
         ("summary", &[&pid]),
         ("heap", &["heap", &pid]),
         ("types", &["heap", &pid, "--by", "type", "--limit", "5"]),
@@ -100,7 +105,9 @@ fn documents() {
         let document = json(arguments);
         insta::assert_snapshot!(format!("shape_{name}"), shape_of(&document));
         assert_eq!(document["target"]["pid"], json!(target.pid()));
-        assert_eq!(document["target"]["python"]["allocator"], json!("pymalloc"));
+        if name != "hexdump" {
+            assert_eq!(document["target"]["python"]["allocator"], json!("pymalloc"));
+        }
         assert_eq!(document["capture"]["method"], json!("clone"));
     }
     let document = json(&[&pid]);
@@ -120,6 +127,9 @@ fn documents() {
         assert_eq!(document["path"], json!(file));
         insta::assert_snapshot!(format!("shape_{command}"), shape_of(&document));
     }
+    let file = folder.path().join("snapshot").to_str().unwrap().to_owned();
+    let other = json(&["diff", &file, &common::target().pid().to_string()]);
+    insta::assert_snapshot!("shape_diff", shape_of(&other));
     let ps = json(&["ps"]);
     let rows = ps["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["pid"] == json!(target.pid())).expect("it is listed");

@@ -11,7 +11,10 @@ use std::process::{Command, Stdio};
 #[test]
 fn help_pages() {
     insta::assert_snapshot!("help", stdout(&mut wmr(&["--help"])));
-    for command in ["ps", "heap", "arenas", "map", "sizes", "leaks", "snapshot", "core", "watch", "demo"] {
+    for command in [
+        "ps", "heap", "select", "used", "free", "all", "show", "hexdump", "arenas", "map", "sizes", "leaks",
+        "snapshot", "core", "watch", "diff", "label", "log", "demo",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&mut wmr(&[command, "--help"])));
     }
 }

@@ -5,7 +5,11 @@ mod common;
 use common::{output, stdout, target, wmr};
 use unicode_width::UnicodeWidthStr;
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 15] = [
+    &["select", "type like '%.%' or bytes > 1M", "--columns", "addr,type,mapping,refcount,owner"],
+    &["used", "--sort", "bytes"],
+    &["free"],
+    &["all"],
     &[],
     &["heap"],
     &["heap", "--by", "type"],

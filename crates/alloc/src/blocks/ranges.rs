@@ -77,9 +77,45 @@ impl Blocks {
                 }
             }
         };
+        self.cut(span, &mut emit);
+        if let Some((range, state)) = open {
+            f(range, state);
+        }
+    }
+
+    /// Calls `f` for every block, chunk and pool of the span of that index by itself, in address order:
+    /// neighbours in one state stay apart, and so do the free blocks of a pool.
+    pub fn for_each_piece(&self, span: usize, mut f: impl FnMut(Range<u64>, State)) {
+        let span = &self.spans[span];
+        self.cut(span, &mut |range, state| {
+            let range = range.start.max(span.start)..range.end.min(span.end);
+            if range.start >= range.end {
+                return;
+            }
+            let unit = match span.kind {
+                _ if state != State::FreeBlock => 0,
+                SpanKind::Pymalloc { geometry, .. } => {
+                    let pool = range.start.saturating_sub(span.base) >> geometry.pool_size.trailing_zeros();
+                    let class = self.classes.get(span.data + pool as usize).copied().unwrap_or(0);
+                    u64::from(class) * u64::from(geometry.alignment)
+                }
+                SpanKind::Slots { stride } => u64::from(stride),
+                _ => 0,
+            };
+            if unit == 0 || !(range.end - range.start).is_multiple_of(unit) {
+                return f(range, state);
+            }
+            for start in range.step_by(unit as usize) {
+                f(start..start + unit, state);
+            }
+        });
+    }
+
+    fn cut(&self, span: &Span, emit: &mut impl FnMut(Range<u64>, State)) {
+        let (start, end) = (span.start, span.end);
         match span.kind {
-            SpanKind::Pymalloc { geometry, .. } => self.arena_ranges(span, geometry, &mut emit),
-            SpanKind::Heap { .. } => self.heap_ranges(span, &mut emit),
+            SpanKind::Pymalloc { geometry, .. } => self.arena_ranges(span, geometry, emit),
+            SpanKind::Heap { .. } => self.heap_ranges(span, emit),
             SpanKind::Mmapped => emit(start..end, State::Used(span.carry.unwrap_or(span.first))),
             SpanKind::Slots { stride } => {
                 let mut at = start;
@@ -91,9 +127,6 @@ impl Blocks {
                 }
                 emit(at..end, State::FreeBlock);
             }
-        }
-        if let Some((range, state)) = open {
-            f(range, state);
         }
     }
 
@@ -174,5 +207,38 @@ impl Blocks {
             emit(chunk..at, State::Used(id));
         }
         gap(at, span.end, emit);
+    }
+}
+
+/// A pool of pymalloc that was carved into blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub addr: u64,
+    pub bytes: u64,
+    /// Bytes of each of its blocks.
+    pub block: u64,
+    /// By block, in address order: is it in use?
+    pub used: Vec<bool>,
+}
+
+impl Blocks {
+    /// The pool around `addr`, its header included. `None` for a free or damaged one.
+    pub fn pool_at(&self, addr: u64) -> Option<Pool> {
+        let span = &self.spans[self.span_at(addr)?];
+        let SpanKind::Pymalloc { geometry, .. } = span.kind else { return None };
+        let bytes = u64::from(geometry.pool_size);
+        let index = addr.checked_sub(span.base)? / bytes;
+        if index >= u64::from(span.pools) {
+            return None;
+        }
+        let class = self.classes[span.data + index as usize];
+        if class == BAD_POOL || class == FREE_POOL {
+            return None;
+        }
+        let addr = span.base + index * bytes;
+        let block = u64::from(class) * u64::from(geometry.alignment);
+        let count = (bytes - POOL_HEADER) / block;
+        let used = (0..count).map(|k| self.at(addr + POOL_HEADER + k * block).is_some()).collect();
+        Some(Pool { addr, bytes, block, used })
     }
 }

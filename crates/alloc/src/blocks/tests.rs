@@ -158,3 +158,29 @@ fn an_index_of_nothing() {
     assert!(blocks.is_empty());
     assert_eq!((blocks.find(0), blocks.at(u64::MAX), blocks.iter().count()), (None, None, 0));
 }
+
+#[test]
+fn pieces_are_single_blocks() {
+    let mut made = arena(0x7f00_0000_0000);
+    // Of seven blocks the second and third are free.
+    [1u64, 2]
+        .iter()
+        .map(|k| (48 + k * 512) / 16)
+        .for_each(|bit| made.found.bits[(bit / 64) as usize] &= !(1 << (bit % 64)));
+    let pymalloc = PyMalloc { arenas: vec![made], ..PyMalloc::default() };
+    let blocks = Blocks::builder().pymalloc(&pymalloc).build().unwrap();
+    let (mut pieces, mut free) = (Vec::new(), 0);
+    blocks.for_each_piece(0, |range, state| {
+        free += u32::from(state == State::FreeBlock);
+        pieces.push(range);
+    });
+    assert_eq!(free, 2);
+    assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
+    assert_eq!(
+        (pieces[0].start, pieces[pieces.len() - 1].end),
+        (blocks.spans()[0].start, blocks.spans()[0].end)
+    );
+    let pool = blocks.pool_at(0x7f00_0000_0000 + 700).unwrap();
+    assert_eq!((pool.block, pool.used), (512, vec![true, false, false, true, true, true, true]));
+    assert_eq!(blocks.pool_at(0x7f00_0000_0000 + 4096), None);
+}
