@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod claims;
+pub mod graph;
 mod inspect;
 pub mod kinds;
 pub mod ledger;
