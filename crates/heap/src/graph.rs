@@ -4,6 +4,7 @@
 //! iterative: chains of millions of nodes are ordinary.
 
 pub mod bits;
+pub mod build;
 pub mod csr;
 pub mod dominators;
 pub mod paths;
@@ -11,6 +12,7 @@ pub mod reach;
 mod region;
 
 pub use bits::Bits;
+pub use build::{Graph, LeftOut, References, Strength};
 pub use csr::{Csr, TooManyEdges};
 pub use dominators::Dominators;
 pub use reach::Reach;

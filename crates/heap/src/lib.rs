@@ -8,6 +8,7 @@ pub mod kinds;
 pub mod ledger;
 mod marks;
 mod misstated;
+pub mod roots;
 mod rows;
 pub mod sharing;
 mod strip;

@@ -70,6 +70,11 @@ impl Csr {
         Ok(Csr { offsets, targets })
     }
 
+    /// The graph without nodes.
+    pub fn empty() -> Csr {
+        Csr { offsets: vec![0], targets: Vec::new() }
+    }
+
     /// From lists of targets, for graphs that are given as such.
     ///
     /// # Errors
@@ -97,6 +102,17 @@ impl Csr {
     /// The place of a node's first edge among all edges: what is kept by edge is kept at these.
     pub fn first_edge(&self, node: u32) -> u32 {
         self.offsets[node as usize]
+    }
+
+    /// By node: how many of the edges that `counts` says yes to, by their place, lead to it.
+    pub fn in_degrees(&self, counts: impl Fn(u32) -> bool + Sync) -> Vec<u32> {
+        let degrees: Vec<AtomicU32> = (0..self.nodes()).map(|_| AtomicU32::new(0)).collect();
+        self.targets.par_iter().enumerate().for_each(|(edge, to)| {
+            if counts(edge as u32) {
+                degrees[*to as usize].fetch_add(1, Relaxed);
+            }
+        });
+        degrees.into_iter().map(AtomicU32::into_inner).collect()
     }
 
     /// The same graph with its edges turned round; each row ascends.
