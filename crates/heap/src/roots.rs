@@ -1,14 +1,13 @@
 //! What keeps objects alive that no object refers to, each named as a person would.
 //!
-//! The order is the one in which paths prefer them: modules first, then what is sure, last words that may
-//! be left over from a call long ago. Of those only a word counts whose object has more references than
+//! Modules are looked for first, words that may be left over from a call long ago last. Of words only one counts whose object has more references than
 //! were found: one that all references are known of is held by nothing else, and words that lead there
 //! are borrowed or stale, as behind the end of a free list.
 
 mod modules;
 mod words;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Reach};
 use crate::inspect::Inspection;
 use rustc_hash::FxHashSet;
 use wmr_cpython::model::RefCount;
@@ -59,6 +58,17 @@ impl Holder {
         matches!(self, Holder::Module { .. } | Holder::Interpreter { .. } | Holder::Static { .. })
     }
 
+    /// What people ask for first: paths from a lower group are preferred to those from a higher one.
+    pub fn group(&self) -> usize {
+        match self {
+            Holder::Module { .. } => 0,
+            Holder::Frames { .. } => 1,
+            Holder::Interpreter { .. } | Holder::Static { .. } | Holder::Global { .. } => 2,
+            Holder::Native { .. } => 3,
+            Holder::Stack { .. } | Holder::Register { .. } => 4,
+        }
+    }
+
     /// As a person would name it. Text of the target is not escaped.
     pub fn name(&self, target: &Target, inspection: &Inspection) -> String {
         match self {
@@ -107,6 +117,18 @@ impl Holder {
 pub struct Root {
     pub node: u32,
     pub holder: Holder,
+}
+
+/// Groups of [`Holder::group`].
+const GROUPS: usize = 5;
+
+/// The paths to all that can be reached, preferred as [`Holder::group`] says.
+pub fn reach(graph: &Graph, roots: &[Root]) -> Reach {
+    let mut groups: [Vec<u32>; GROUPS] = Default::default();
+    for root in roots {
+        groups[root.holder.group()].push(root.node);
+    }
+    Reach::in_turn(&graph.csr, &groups.each_ref().map(|group| &group[..]))
 }
 
 /// Roots so far.

@@ -240,14 +240,23 @@ fn a_long_chain_whose_values_its_head_holds_too_does_not_take_quadratic_time() {
 }
 
 #[test]
-fn regions_that_are_not_cut_to_the_end_are_solved_together() {
+fn neither_unsettled_regions_nor_other_paths_change_dominators() {
     let mut random = Random(17);
     for _ in 0..3_000 {
         let (rows, roots) = graph(&mut random);
         let graph = Csr::from_rows(&rows).expect("few edges");
         let whole = Dominators::of(&graph, &roots);
+        let (early, late) = roots.split_at(roots.len() / 2);
+        let in_turn = Reach::in_turn(&graph, &[early, late]);
+        let beside = Dominators::beside(&graph, &roots, in_turn);
+        assert_eq!(beside.idom, whole.idom);
+        let sizes = vec![1; rows.len()];
+        assert_eq!(beside.retained(&sizes), whole.retained(&sizes));
         for passes in [0, 1, 2] {
-            assert_eq!(Dominators::after(&graph, Reach::from(&graph, &roots), passes).idom, whole.idom);
+            assert_eq!(
+                Dominators::after(&graph, &roots, Reach::from(&graph, &roots), passes).idom,
+                whole.idom
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Immediate dominators: the last node that every path from the roots to a node passes. What a node
 //! dominates would be freed with it.
 //!
-//! Most of a heap is decided without the general algorithm. The forest of shortest paths is cut into
+//! Most of a heap is decided without the general algorithm. The forest of paths is cut into
 //! regions, one under each node that is known to hang on the virtual root alone: first the roots, then
 //! whatever is referred to from another region than its own, as that makes two paths that share nothing.
 //! Cutting shrinks regions, which makes more such nodes; a few linear passes end it. Then no reference
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub struct Dominators {
     /// By node: its immediate dominator, [`ROOT`] when it hangs on no single node, [`UNREACHED`].
     pub idom: Vec<u32>,
-    /// What can be reached, each node after its dominator.
+    /// What can be reached, each node after its dominator: that lies on every path, so on the one found.
     pub order: Vec<u32>,
 }
 
@@ -26,22 +26,19 @@ const CHUNK: usize = 1 << 13;
 
 impl Dominators {
     pub fn of(graph: &Csr, roots: &[u32]) -> Dominators {
-        Dominators::beside(graph, Reach::from(graph, roots))
+        Dominators::beside(graph, roots, Reach::from(graph, roots))
     }
 
-    /// For whoever has the shortest paths already.
-    pub fn beside(graph: &Csr, reach: Reach) -> Dominators {
-        Dominators::after(graph, reach, MAX_PASSES)
+    /// For whoever has paths from these roots already.
+    pub fn beside(graph: &Csr, roots: &[u32], reach: Reach) -> Dominators {
+        Dominators::after(graph, roots, reach, MAX_PASSES)
     }
 
     /// With at most so many passes that cut: the result is the same.
-    pub fn after(graph: &Csr, reach: Reach, passes: usize) -> Dominators {
+    pub fn after(graph: &Csr, roots: &[u32], reach: Reach, passes: usize) -> Dominators {
         let Reach { order, parent } = reach;
-        // A dominator lies on every path, the shortest too: it is found earlier.
-        let tops = Bits::new(graph.nodes());
-        for node in order.iter().take_while(|node| parent[**node as usize] == ROOT) {
-            tops.insert(*node);
-        }
+        // Also a root to which the path leads from another one hangs on the virtual root alone.
+        let tops = Bits::of(graph.nodes(), roots.iter().copied());
         let reached = Reached::new(graph, &order);
         let (head, settled) = regions(&reached, &order, &parent, &tops, passes);
         // Nodes with another referrer than the one on the shortest path make a region a hard one.

@@ -2,10 +2,10 @@
 
 use super::{Bits, Csr, ROOT, UNREACHED};
 
-/// A forest of shortest paths.
+/// A forest of paths, shortest from the roots of each group.
 #[derive(Debug, Clone)]
 pub struct Reach {
-    /// Nodes in the order they were come upon, nearest first: each after its parent.
+    /// Nodes in the order they were come upon: each after its parent.
     pub order: Vec<u32>,
     /// By node: the one before it on a shortest path, [`ROOT`] of the roots, [`UNREACHED`] of the rest.
     pub parent: Vec<u32>,
@@ -14,15 +14,20 @@ pub struct Reach {
 impl Reach {
     /// Of several shortest paths the one counts whose root, then whose references come first.
     pub fn from(graph: &Csr, roots: &[u32]) -> Reach {
-        Reach::walk(graph, roots, |_| true)
+        Reach::in_turn(graph, &[roots])
+    }
+
+    /// From one group of roots after the other: a path from an earlier group is preferred, however long.
+    pub fn in_turn(graph: &Csr, groups: &[&[u32]]) -> Reach {
+        Reach::walk(graph, groups, |_| true)
     }
 
     /// As though the nodes in `gone` were not there: what of the rest is alive still.
     pub fn without(graph: &Csr, roots: &[u32], gone: &Bits) -> Reach {
-        Reach::walk(graph, roots, |node| !gone.contains(node))
+        Reach::walk(graph, &[roots], |node| !gone.contains(node))
     }
 
-    fn walk(graph: &Csr, roots: &[u32], enter: impl Fn(u32) -> bool) -> Reach {
+    fn walk(graph: &Csr, groups: &[&[u32]], enter: impl Fn(u32) -> bool) -> Reach {
         let mut parent = vec![UNREACHED; graph.nodes() as usize];
         let mut order = Vec::new();
         let mut meet = |node: u32, from: u32, order: &mut Vec<u32>| {
@@ -34,14 +39,16 @@ impl Reach {
                 order.push(node);
             }
         };
-        for root in roots {
-            meet(*root, ROOT, &mut order);
-        }
         let mut at = 0;
-        while let Some(&node) = order.get(at) {
-            at += 1;
-            for to in graph.row(node) {
-                meet(*to, node, &mut order);
+        for roots in groups {
+            for root in *roots {
+                meet(*root, ROOT, &mut order);
+            }
+            while let Some(&node) = order.get(at) {
+                at += 1;
+                for to in graph.row(node) {
+                    meet(*to, node, &mut order);
+                }
             }
         }
         order.shrink_to_fit();
