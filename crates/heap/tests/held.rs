@@ -1,11 +1,11 @@
 //! The graph of real interpreters: who holds what a script made, and what it retains.
 //!
-//! References here are all words of an object's block and of what it owns: enough for containers.
+//! Only containers have references here; what other objects hold is found as held by somebody unknown.
 
+use wmr_cpython::dicts;
 use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
 use wmr_cpython::object::Object;
-use wmr_cpython::owns;
 use wmr_heap::graph::paths::Merged;
 use wmr_heap::graph::{Bits, Dominators, Graph, Reach, Strength};
 use wmr_heap::roots;
@@ -29,35 +29,29 @@ sys.stdout.flush()
 sys.stdin.read()
 ";
 
-/// Every word that could be one.
-fn words(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn FnMut(u64, Strength)) {
-    // A compact string ends before its structure does.
-    if matches!(object.shape.family, Family::Str | Family::Bytes | Family::Int | Family::Float) {
-        return;
-    }
-    let mut ranges = vec![(object.addr, u64::from(object.shape.basicsize))];
-    // A static type lacks what a heap type has besides.
-    if object.shape.family == Family::Type {
-        ranges[0].1 = model.layout.type_object.size;
-    }
-    // What is laid out in place: a tuple's items, and the values of instances.
-    let items = model.size_field(reader, object.addr).unwrap_or(0).unsigned_abs().min(1 << 20);
-    if object.shape.is_tuple() {
-        ranges[0].1 += items * 8;
-    }
-    let (mut of_owned, before) = (reader.clone(), u64::from(object.shape.presize));
-    // Behind a list's last item there is what was there before.
-    let most = if object.shape.family == Family::List { items * 8 } else { u64::MAX };
-    owns::owned(model, reader, object, &mut |owned| ranges.push((owned.addr, owned.bytes.min(most))));
-    if before > model.gc_head {
-        ranges.push((object.addr - before, 16));
-    }
-    for (start, bytes) in ranges {
-        for at in (start..start.saturating_add(bytes)).step_by(8) {
-            let Ok(word) = of_owned.u64(at) else { break };
-            if word != 0 && at != object.addr + model.layout.object.ob_type {
-                f(word, Strength::Strong);
-            }
+/// What lists, tuples, dicts with a table of their own and modules refer to.
+fn containers(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn FnMut(u64, Strength)) {
+    let (start, count) = match object.shape.family {
+        Family::Tuple => (Some(object.addr + u64::from(object.shape.basicsize)), None),
+        // PyListObject: ob_item follows the count.
+        Family::List => (reader.u64(object.addr + model.layout.object.size + 8).ok(), None),
+        Family::Module => (Some(object.addr), Some(u64::from(object.shape.basicsize) / 8)),
+        Family::Dict => {
+            let _ = dicts::for_each_entry(model, reader, object.addr, u64::MAX, &mut |_, key, value| {
+                f(key, Strength::Strong);
+                f(value, Strength::Strong);
+                true
+            });
+            return;
+        }
+        _ => return,
+    };
+    let count = count.or_else(|| model.size_field(reader, object.addr).ok()?.try_into().ok());
+    let Some((start, count)) = start.zip(count) else { return };
+    for at in (start..start.saturating_add(count * 8)).step_by(8) {
+        let Ok(word) = reader.u64(at) else { break };
+        if word != 0 && at != object.addr + model.layout.object.ob_type {
+            f(word, Strength::Strong);
         }
     }
 }
@@ -83,7 +77,8 @@ fn look(python: &Interpreter) -> Seen {
     at_rest(process.pid()).expect("rests");
     let target = attach(process.pid(), &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("few blocks");
-    let graph = Graph::build(&target, &inspection, &words).expect("an interpreter").expect("few references");
+    let graph =
+        Graph::build(&target, &inspection, &containers).expect("an interpreter").expect("few references");
     Seen { target, inspection, graph, said }
 }
 
