@@ -1,17 +1,12 @@
 //! The graph of real interpreters: who holds what a script made, and what it retains.
-//!
-//! Only containers have references here; what other objects hold is found as held by somebody unknown.
 
-use wmr_cpython::dicts;
-use wmr_cpython::family::Family;
-use wmr_cpython::model::Model;
-use wmr_cpython::object::Object;
+use wmr_cpython::refers::references;
 use wmr_heap::graph::paths::Merged;
-use wmr_heap::graph::{Bits, Dominators, Graph, Reach, Strength};
+use wmr_heap::graph::{Bits, Dominators, Graph, Reach};
 use wmr_heap::roots;
 use wmr_heap::{Inspection, inspect};
+use wmr_memory::Target;
 use wmr_memory::live::attach;
-use wmr_memory::{Reader, Target};
 use wmr_testing::{Interpreter, at_rest, interpreters};
 
 const SCRIPT: &str = "
@@ -28,33 +23,6 @@ print('ready %d' % os.getpid())
 sys.stdout.flush()
 sys.stdin.read()
 ";
-
-/// What lists, tuples, dicts with a table of their own and modules refer to.
-fn containers(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn FnMut(u64, Strength)) {
-    let (start, count) = match object.shape.family {
-        Family::Tuple => (Some(object.addr + u64::from(object.shape.basicsize)), None),
-        // PyListObject: ob_item follows the count.
-        Family::List => (reader.u64(object.addr + model.layout.object.size + 8).ok(), None),
-        Family::Module => (Some(object.addr), Some(u64::from(object.shape.basicsize) / 8)),
-        Family::Dict => {
-            let _ = dicts::for_each_entry(model, reader, object.addr, u64::MAX, &mut |_, key, value| {
-                f(key, Strength::Strong);
-                f(value, Strength::Strong);
-                true
-            });
-            return;
-        }
-        _ => return,
-    };
-    let count = count.or_else(|| model.size_field(reader, object.addr).ok()?.try_into().ok());
-    let Some((start, count)) = start.zip(count) else { return };
-    for at in (start..start.saturating_add(count * 8)).step_by(8) {
-        let Ok(word) = reader.u64(at) else { break };
-        if word != 0 && at != object.addr + model.layout.object.ob_type {
-            f(word, Strength::Strong);
-        }
-    }
-}
 
 struct Seen {
     target: Target,
@@ -77,8 +45,15 @@ fn look(python: &Interpreter) -> Seen {
     at_rest(process.pid()).expect("rests");
     let target = attach(process.pid(), &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("few blocks");
-    let graph =
-        Graph::build(&target, &inspection, &containers).expect("an interpreter").expect("few references");
+    let graph = Graph::build(
+        &target,
+        &inspection,
+        &|model: &_, reader: &mut _, object: &_, f: &mut dyn FnMut(_, _)| {
+            references(model, reader, object, &mut |reference| f(reference.addr, reference.strength));
+        },
+    )
+    .expect("an interpreter")
+    .expect("few references");
     Seen { target, inspection, graph, said }
 }
 

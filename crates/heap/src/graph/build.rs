@@ -12,19 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wmr_cpython::locate::for_each_word;
 use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::{Evidence, Object};
+use wmr_cpython::refers::Strength;
 use wmr_cpython::types::Shape;
 use wmr_memory::{Reader, Target};
-
-/// What a reference does for what it refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strength {
-    /// Keeps it alive.
-    Strong,
-    /// Does not: left out of the graph.
-    Weak,
-    /// Looks like a reference, in a field that is not known.
-    Maybe,
-}
 
 /// Gives the references of an object as addresses: the same ones each time it is asked.
 pub trait References: Fn(&Model, &mut Reader, &Object, &mut dyn FnMut(u64, Strength)) + Sync {}
@@ -157,9 +147,9 @@ impl Graph {
         let Some(block) = inspection.blocks.containing(addr) else { return self.static_node(addr) };
         let id = inspection.census.mark(block.id).as_object()?;
         let presize = u64::from(inspection.census.types.get(id as usize)?.shape.presize);
-        let into = addr - block.start;
-        let padded = model.debug.is_some_and(|pad| into == presize + pad.before);
-        (into == presize || padded).then_some(block.id)
+        // Under the debug allocator every object is padded: where one without a head would be, a head is.
+        let before = model.debug.map_or(0, |pad| pad.before);
+        (addr - block.start == presize + before).then_some(block.id)
     }
 
     fn static_node(&self, addr: u64) -> Option<u32> {
