@@ -31,6 +31,8 @@ pub struct Graph {
     /// First node that is not a block.
     blocks: u32,
     statics: Vec<(u64, Shape)>,
+    /// Blocks that are padded twice: what is too large for pymalloc under the debug allocator.
+    twice: Bits,
     /// By owned block: the object it is counted with.
     owners: FxHashMap<u32, u32>,
 }
@@ -65,6 +67,7 @@ impl Graph {
             left_out: LeftOut::default(),
             blocks,
             statics: static_objects(target, inspection, model),
+            twice: padded_twice(target, inspection, model),
             owners: inspection.census.owned().filter(|(_, owner)| *owner != NOBODY).collect(),
         };
         Some(graph.fill(target, inspection, model, references).map(|()| graph))
@@ -148,7 +151,7 @@ impl Graph {
         let id = inspection.census.mark(block.id).as_object()?;
         let presize = u64::from(inspection.census.types.get(id as usize)?.shape.presize);
         // Under the debug allocator every object is padded: where one without a head would be, a head is.
-        let before = model.debug.map_or(0, |pad| pad.before);
+        let before = model.debug.map_or(0, |pad| pad.before) << u32::from(self.twice.contains(block.id));
         (addr - block.start == presize + before).then_some(block.id)
     }
 
@@ -194,6 +197,18 @@ fn why_not(target: &Target, inspection: &Inspection, addr: u64) -> usize {
     } else {
         3
     }
+}
+
+fn padded_twice(target: &Target, inspection: &Inspection, model: &Model) -> Bits {
+    let Some(pad) = model.debug else { return Bits::default() };
+    let twice = Bits::new(inspection.blocks.len());
+    let mut reader = target.reader();
+    for block in inspection.blocks.iter() {
+        if model.unpad(&mut reader, block.start, block.usable).data - block.start > pad.before {
+            twice.insert(block.id);
+        }
+    }
+    twice
 }
 
 /// Objects in the data of images, by address: where a known type's address lies in the place of a type

@@ -21,13 +21,9 @@ impl Found<'_> {
         let mut reader = self.target.reader();
         for chunk in python.stack_chunks(self.target) {
             for_each_word(&mut reader, chunk.addr..chunk.live_end, |_, word| {
-                let holder = || Holder::Frames { thread: chunk.thread };
-                // 3.14+: the lowest bits of a reference say whether it is counted.
-                if python.version.at_least(3, 14) {
-                    self.object(word & !7, holder);
-                } else {
-                    self.word(word, holder);
-                }
+                // 3.14+: the lowest bits of a reference say whether it is counted. One that is not is
+                // to what something else holds meanwhile.
+                self.word(word & !7, || Holder::Frames { thread: chunk.thread });
             });
         }
     }
