@@ -12,7 +12,7 @@ pub mod reach;
 mod region;
 
 pub use bits::Bits;
-pub use build::{Graph, LeftOut, References};
+pub use build::{Graph, LeftOut, References, references};
 pub use csr::{Csr, TooManyEdges};
 pub use dominators::Dominators;
 pub use reach::Reach;

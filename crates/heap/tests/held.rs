@@ -1,8 +1,7 @@
 //! The graph of real interpreters: who holds what a script made, and what it retains.
 
-use wmr_cpython::refers::references;
 use wmr_heap::graph::paths::Merged;
-use wmr_heap::graph::{Bits, Dominators, Graph, Reach};
+use wmr_heap::graph::{Bits, Dominators, Graph, Reach, references};
 use wmr_heap::roots;
 use wmr_heap::{Inspection, inspect};
 use wmr_memory::Target;
@@ -45,15 +44,8 @@ fn look(python: &Interpreter) -> Seen {
     at_rest(process.pid()).expect("rests");
     let target = attach(process.pid(), &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("few blocks");
-    let graph = Graph::build(
-        &target,
-        &inspection,
-        &|model: &_, reader: &mut _, object: &_, f: &mut dyn FnMut(_, _)| {
-            references(model, reader, object, &mut |reference| f(reference.addr, reference.strength));
-        },
-    )
-    .expect("an interpreter")
-    .expect("few references");
+    let graph =
+        Graph::build(&target, &inspection, &references).expect("an interpreter").expect("few references");
     Seen { target, inspection, graph, said }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wmr_cpython::locate::for_each_word;
 use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::{Evidence, Object};
-use wmr_cpython::refers::Strength;
+use wmr_cpython::refers::{self, Strength};
 use wmr_cpython::types::Shape;
 use wmr_memory::{Reader, Target};
 
@@ -20,6 +20,11 @@ use wmr_memory::{Reader, Target};
 pub trait References: Fn(&Model, &mut Reader, &Object, &mut dyn FnMut(u64, Strength)) + Sync {}
 
 impl<F: Fn(&Model, &mut Reader, &Object, &mut dyn FnMut(u64, Strength)) + Sync> References for F {}
+
+/// What the interpreter's objects refer to, by type.
+pub fn references(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn FnMut(u64, Strength)) {
+    refers::references(model, reader, object, &mut |reference| f(reference.addr, reference.strength));
+}
 
 pub struct Graph {
     pub csr: Csr,
