@@ -7,7 +7,9 @@
 //! [`Layout`] gives the fields the code reads a typed place, so that a walk names
 //! `layout.list.ob_item` and never a version. A field that only some versions have is an `Option`.
 
+use crate::refers::{Held, resolve};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Why a layout table cannot be used. Only a damaged or incomplete table gives this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,8 @@ macro_rules! layouts {
         pub struct Layout {
             $(pub $name: $rust,)*
             $(pub $mname: Option<$mrust>,)*
+            /// Fields of known structures that hold objects (`refers/records.rs`).
+            pub records: Arc<[Vec<Held>]>,
             /// The whole table, for what is asked by name.
             pub table: Table,
         }
@@ -127,6 +131,7 @@ macro_rules! layouts {
                 Ok(Layout {
                     $($name: $rust::from_table(&t)?,)*
                     $($mname: $mrust::from_table(&t).ok(),)*
+                    records: resolve(&t).into(),
                     table: t,
                 })
             }
@@ -168,7 +173,7 @@ layouts! {
         type_object: TypeLayout = "PyTypeObject" {
             tp_name, tp_basicsize, tp_itemsize, tp_dealloc, tp_flags, tp_weaklistoffset, tp_members, tp_base, tp_dict,
             tp_dictoffset, tp_bases, tp_mro, tp_subclasses;
-            tp_doc, tp_methods, tp_getset
+            tp_cache, tp_doc, tp_methods, tp_getset
         }
         heap_type: HeapTypeLayout = "PyHeapTypeObject" {
             ht_name, ht_slots; ht_qualname, ht_cached_keys, ht_module, ht_tpname = "_ht_tpname"
@@ -200,28 +205,44 @@ layouts! {
             od_first, od_fast_nodes, od_fast_nodes_size;
             od_inst_dict
         }
+        odict_node: OrderedDictNodeLayout = "_odictnode" { key, next }
+        set_entry: SetEntryLayout = "setentry" { key, hash }
         code: CodeLayout = "PyCodeObject" {
             co_stacksize;
             co_nlocals, co_nlocalsplus, co_cellvars, co_cell2arg, co_extra, co_cached = "_co_cached", co_code_adaptive,
             co_code = "_co_code", co_linearray = "_co_linearray", co_monitoring = "_co_monitoring",
             co_executors, co_opcache_map, co_opcache, co_opcache_size, co_zombieframe
         }
-        frame: FrameLayout = "PyFrameObject" {; f_code, f_localsplus, f_valuestack, f_frame_data = "_f_frame_data" }
-        iframe: InterpreterFrameLayout = "_PyInterpreterFrame" { localsplus; f_code, f_executable }
+        co_cached: CodeCachedLayout = "_PyCoCached" {
+            co_code = "_co_code", co_varnames = "_co_varnames", co_cellvars = "_co_cellvars",
+            co_freevars = "_co_freevars"
+        }
+        frame: FrameLayout = "PyFrameObject" {;
+            f_code, f_frame, f_localsplus, f_valuestack, f_stacktop, f_stackdepth,
+            f_frame_data = "_f_frame_data"
+        }
+        iframe: InterpreterFrameLayout = "_PyInterpreterFrame" {
+            localsplus, f_locals, frame_obj, owner; f_code, f_executable, f_func, f_funcobj, stacktop, stackpointer
+        }
         generator: GeneratorLayout = "PyGenObject" {; gi_iframe, gi_code, gi_frame_state }
         deque: DequeLayout = "dequeobject" { leftblock, rightblock, leftindex; len, numfreeblocks, freeblocks }
-        deque_block: DequeBlockLayout = "BLOCK" { rightlink }
+        deque_block: DequeBlockLayout = "BLOCK" { data, rightlink }
         array: ArrayLayout = "arrayobject" { ob_item, allocated, ob_descr }
         bytesio: BytesIoLayout = "bytesio" { buf; buf_size }
         stringio: StringIoLayout = "stringio" { buf, buf_size }
         buffered: BufferedLayout = "buffered" { buffer, buffer_size, lock }
         decimal: DecimalLayout = "PyDecObject" { dec }
         mpd: MpdLayout = "mpd_t" { flags, alloc, data }
-        element: ElementLayout = "ElementObject" { extra }
-        element_extra: ElementExtraLayout = "ElementObjectExtra" { length, allocated, children, inline_children = "_children" }
+        element: ElementLayout = "ElementObject" { text, tail, extra }
+        element_extra: ElementExtraLayout = "ElementObjectExtra" { attrib, length, allocated, children, inline_children = "_children" }
         cdata: CDataLayout = "tagCDataObject" { b_ptr, b_size, b_value; b_needsfree }
         memoryview: MemoryViewLayout = "PyMemoryViewObject" {; ob_array }
-        module: ModuleLayout = "PyModuleObject" { md_dict; md_state }
+        module: ModuleLayout = "PyModuleObject" { md_dict; md_state, md_def, md_state_size }
+        module_def: ModuleDefLayout = "PyModuleDef" { m_size }
+        member_def: MemberDefLayout = "PyMemberDef" { name, kind = "type", offset }
+        static_type_state: StaticTypeStateLayout = "managed_static_type_state" {
+            ty = "type", tp_dict, tp_subclasses
+        }
         runtime: RuntimeLayout = "pyruntimestate" {
             head = "interpreters.head";
             main = "interpreters.main", gc_generations = "gc.generations",

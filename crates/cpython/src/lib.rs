@@ -13,6 +13,7 @@ pub mod model;
 pub mod object;
 pub mod owned;
 pub mod owns;
+pub mod refers;
 pub mod roots;
 pub mod runtime;
 pub mod sizes;

@@ -134,7 +134,7 @@ fn find_cookies<'m>(reader: &mut Reader<'m>, range: Range<u64>, mut found: impl 
 }
 
 /// Calls `f(address, word)` for each aligned word of `range` that can be read.
-pub(crate) fn for_each_word(reader: &mut Reader<'_>, range: Range<u64>, mut f: impl FnMut(u64, u64)) {
+pub fn for_each_word(reader: &mut Reader<'_>, range: Range<u64>, mut f: impl FnMut(u64, u64)) {
     const WINDOW: u64 = 64 << 10;
     let mut scratch = Vec::new();
     let mut at = range.start.next_multiple_of(8);

@@ -62,6 +62,8 @@ pub struct Model {
     pub debug: Option<DebugPadding>,
     /// A collection was running: `gc_prev` holds reference counts, links cannot be checked.
     pub collecting: bool,
+    /// Where each interpreter keeps its state of static types (3.12+).
+    pub static_types: Vec<u64>,
 }
 
 /// Bytes of the pre-header where a type has one.
@@ -89,6 +91,19 @@ impl Model {
             0x030b => (flags::MANAGED_DICT, Managed::TwoWords),
             _ => (0, Managed::None),
         }
+    }
+
+    /// Arrays of `managed_static_type_state` in an interpreter's own structure: built-ins, extensions.
+    pub fn static_types(layout: &Layout, interpreter: u64) -> impl Iterator<Item = u64> {
+        let fields = ["types.builtins.initialized", "types.for_extensions.initialized"];
+        let array = layout.table.offset("_is", fields[0]);
+        // 3.12 has the array itself there, and none for extensions.
+        let first = array.or_else(|| {
+            layout.static_type_state?;
+            layout.table.offset("_is", "types.builtins")
+        });
+        let second = layout.table.offset("_is", fields[1]);
+        [first, second].into_iter().flatten().map(move |at| interpreter.wrapping_add(at))
     }
 
     /// Python 2: `str` is bytes, `unicode` is text, small ints and floats live in blocks of their own.

@@ -8,6 +8,7 @@
 use crate::dicts;
 use crate::family::Family;
 use crate::model::{Model, flags};
+use crate::refers::{Described, Fields};
 use crate::strings::read_text;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
@@ -53,6 +54,8 @@ pub struct Shape {
     pub itemsize: u32,
     pub flags: u64,
     pub dictoffset: i32,
+    /// Where its references are.
+    pub fields: Fields,
 }
 
 impl Shape {
@@ -219,6 +222,17 @@ impl<'t> Types<'t> {
         let family =
             own_family.or_else(|| base.map(|b| inner.list[b as usize].shape.family)).unwrap_or(Family::Plain);
         let dictoffset = reader.i64(addr.wrapping_add(l.tp_dictoffset)).unwrap_or(0);
+        let described = Described {
+            addr,
+            name: &raw_name,
+            flags: tp_flags,
+            basicsize: basicsize as u64,
+            itemsize: itemsize as u64,
+            dictoffset,
+            family: own_family,
+            base: base.map(|b| inner.list[b as usize].shape),
+        };
+        let fields = Fields::of(self.model, reader, &described);
         let (name, module) = self.name(reader, addr, tp_flags, &raw_name);
         Some(Type {
             addr,
@@ -233,6 +247,7 @@ impl<'t> Types<'t> {
                 itemsize: itemsize as u32,
                 flags: tp_flags,
                 dictoffset: i32::try_from(dictoffset).unwrap_or(0),
+                fields,
             },
             base,
             has_metaclass,

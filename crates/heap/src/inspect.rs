@@ -39,6 +39,11 @@ pub fn model(python: &Python) -> Model {
         pymalloc: matches!(python.allocators.obj, Mode::Pymalloc | Mode::PymallocDebug),
         debug: python.allocators.padding,
         collecting: python.gc.collecting,
+        static_types: python
+            .interpreters
+            .iter()
+            .flat_map(|i| Model::static_types(&python.layout, i.addr))
+            .collect(),
     }
 }
 

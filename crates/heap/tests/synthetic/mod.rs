@@ -74,6 +74,7 @@ pub fn census_of(input: &[u8]) -> Outcome {
         pymalloc: mode & 1 == 0,
         debug: None,
         collecting: mode & 2 != 0,
+        static_types: Vec::new(),
         layout,
     };
     let mut statics = vec![0; STATICS_BYTES];

@@ -1,0 +1,25 @@
+//! Who refers to whom: the graph of a target's objects, and what follows from it alone.
+//!
+//! Nodes are numbers; what they stand for is said by whoever builds the graph. Everything here is
+//! iterative: chains of millions of nodes are ordinary.
+
+pub mod bits;
+pub mod build;
+pub mod csr;
+pub mod dominators;
+pub mod paths;
+pub mod reach;
+mod region;
+
+pub use bits::Bits;
+pub use build::{Graph, LeftOut, References, references};
+pub use csr::{Csr, TooManyEdges};
+pub use dominators::Dominators;
+pub use reach::Reach;
+
+/// In place of a node: what holds the roots.
+pub const ROOT: u32 = u32::MAX;
+/// In place of a node: there is no way to it from any root.
+pub const UNREACHED: u32 = u32::MAX - 1;
+/// Numbers from here on are not nodes.
+pub const MAX_NODES: u32 = u32::MAX - 2;
