@@ -13,12 +13,21 @@ fn address(word: &str) -> u64 {
     u64::from_str_radix(word, 16).expect("an address")
 }
 
+/// Does one of the patterns, parted by `|`, match? Each has at most two `*`.
+fn matches(patterns: &str, ty: &str) -> bool {
+    patterns.split('|').any(|pattern| {
+        let parts: Vec<&str> = pattern.split('*').collect();
+        let (first, last) = (parts[0], parts[parts.len() - 1]);
+        match parts.len() {
+            1 => ty == pattern,
+            2 => ty.len() >= first.len() + last.len() && ty.starts_with(first) && ty.ends_with(last),
+            _ => ty.starts_with(first) && ty.ends_with(last) && ty.contains(parts[1]),
+        }
+    })
+}
+
 fn hides(ty: &str, label: &str) -> bool {
-    let is = |pattern: &str| match pattern.split_once('*') {
-        Some((start, end)) => ty.starts_with(start) && ty.ends_with(end),
-        None => ty == pattern,
-    };
-    HIDDEN.iter().any(|(types, l, _)| types.split('|').any(is) && (l.is_empty() || label == *l))
+    HIDDEN.iter().any(|(types, l, _)| matches(types, ty) && (l.is_empty() || label == *l))
 }
 
 /// Every difference, in words.
@@ -37,6 +46,7 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
     let mut note = |ty: &str, what: String, example: String| {
         wrong.entry((ty.to_owned(), what)).or_insert((0, example)).0 += 1;
     };
+    let old_values = (0x030d_0000..0x030d_0300).contains(&model.hex);
     let (mut compared, mut equal, mut labels, mut names) = (0, 0, 0, BTreeSet::new());
     for line in truth {
         let mut words = line.split(' ');
@@ -73,6 +83,10 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
             continue;
         };
         let ty = if object.shape.family == Family::Type { "type" } else { ty };
+        // The collector does not go through static types: they are not in its memory.
+        if ty == "type" && types.is_static(addr) {
+            continue;
+        }
         compared += 1;
         names.insert(ty.to_owned());
         let mut left: HashMap<u64, i64> = HashMap::new();
@@ -89,6 +103,9 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
                 continue;
             }
             let optional = r.strength != Strength::Strong || r.at == At::Type || matches!(r.at, At::Key(_));
+            // Up to 3.13.2 an instance went on to report the values of its dict (GH-130327).
+            let of_instance = old_values && matches!(r.at, At::Value(_) | At::Field("__dict__"));
+            let optional = optional || of_instance;
             let label = label(model, &mut reader, &object, r);
             if !optional && !hides(ty, &label) {
                 right = false;
@@ -98,7 +115,11 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         let own_type = model.type_of(&mut reader, addr).unwrap_or(0);
         for (missed, n) in left.iter().filter(|(_, n)| **n > 0) {
             // Instances of static types never say their type; what some types say of it twice is once.
-            if *missed == own_type || SAID_FOR_OTHERS.iter().any(|(t, _)| *t == ty) {
+            if *missed == own_type || SAID_FOR_OTHERS.iter().any(|(t, _)| matches(t, ty)) {
+                continue;
+            }
+            let of_dict = old_values && ours.iter().any(|r| r.at == At::Field("__dict__"));
+            if of_dict {
                 continue;
             }
             right = false;

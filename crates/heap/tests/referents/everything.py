@@ -307,5 +307,6 @@ def report():
     out = '\n'.join(rows) + '\n'
     return out.encode('ascii')
 hold = []
+'the codec is imported'.encode('ascii')
 text = report()
 while text: text = text[os.write(1, text):]
