@@ -31,7 +31,7 @@ pub fn tuple(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Optio
 }
 
 /// The dict's own references. Keys of a table that instances share are held by the table, and its type
-/// reports them; values inside an instance (3.13+) are held by the instance.
+/// reports them. Values may lie inside an instance (3.13+): once it has a dict, they are the dict's.
 pub fn dict(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = &model.layout.dict;
     if model.is_two() {
@@ -60,17 +60,7 @@ pub fn dict(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option
         }
         return Some(());
     }
-    let first = match model.layout.dict_values {
-        Some(v) => {
-            if let Some(embedded) = v.embedded
-                && reader.u8(values.wrapping_add(embedded)).ok()? != 0
-            {
-                return Some(());
-            }
-            values.wrapping_add(v.values)
-        }
-        None => values,
-    };
+    let first = values.wrapping_add(model.layout.dict_values.map_or(0, |v| v.values));
     for i in 0..table.count {
         give(reader.u64(first.wrapping_add(8 * i)).ok()?, Strong, At::Value(i));
     }

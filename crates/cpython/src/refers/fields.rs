@@ -23,6 +23,8 @@ pub struct Fields {
     pub slots: u64,
     /// Words of C types that nothing declares.
     pub hidden: u64,
+    /// Undeclared words past the masks' end: first and last + 1, in bytes.
+    pub hidden_tail: (u32, u32),
     /// There are slots past the masks' end.
     pub more_slots: bool,
     /// Items that nothing declares follow the basic size.
@@ -77,6 +79,11 @@ impl Fields {
             let var = if ty.itemsize != 0 { mask(header) } else { 0 };
             let elsewhere = mask_signed(ty.dictoffset) | mask_signed(weak) | fields.slots | var;
             fields.hidden |= low_words(ty.basicsize) & !low_words(start) & !elsewhere;
+            let tail = start.max(8 * MASKED);
+            if tail < ty.basicsize {
+                let first = if fields.hidden_tail.1 == 0 { tail as u32 } else { fields.hidden_tail.0 };
+                fields.hidden_tail = (first, ty.basicsize as u32);
+            }
             fields.hidden_items |= ty.itemsize == 8 && ty.base.is_none_or(|b| b.itemsize == 0);
         }
         fields

@@ -2,7 +2,6 @@
 //! `tp_traverse`, which is code, would know; a word there that points at an object may be a reference.
 
 use super::Strength::Maybe;
-use super::fields::MASKED;
 use super::{At, Give};
 use crate::model::{Model, flags};
 use crate::object::Object;
@@ -17,7 +16,7 @@ const MAX_DEPTH: usize = 4;
 
 pub fn words(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
     let (fields, basicsize) = (&object.shape.fields, u64::from(object.shape.basicsize));
-    if fields.hidden == 0 && !fields.hidden_items {
+    if fields.hidden == 0 && fields.hidden_tail.1 == 0 && !fields.hidden_items {
         return Some(());
     }
     let mut look = |reader: &mut Reader, offset: u64| {
@@ -32,14 +31,14 @@ pub fn words(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
         look(reader, 8 * u64::from(rest.trailing_zeros()))?;
         rest &= rest - 1;
     }
-    let mut end = basicsize / 8;
-    if fields.hidden_items {
-        end = end.saturating_add(model.size_field(reader, object.addr).ok()?.unsigned_abs());
+    let (start, end) = fields.hidden_tail;
+    for n in u64::from(start) / 8..u64::from(end) / 8 {
+        look(reader, 8 * n)?;
     }
-    let start = if fields.hidden_items { basicsize / 8 } else { MASKED };
-    if fields.hidden >> (MASKED - 1) != 0 || fields.hidden_items {
-        for n in start..end.min(start + MAX_WORDS) {
-            look(reader, 8 * n)?;
+    if fields.hidden_items {
+        let n = model.size_field(reader, object.addr).ok()?.unsigned_abs();
+        for i in 0..n.min(MAX_WORDS) {
+            look(reader, basicsize + 8 * i)?;
         }
     }
     Some(())

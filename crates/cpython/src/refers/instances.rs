@@ -20,7 +20,8 @@ pub fn dict(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> 
         return Some(());
     }
     let addr = object.addr;
-    if shape.flags & flags::MANAGED_DICT != 0 {
+    // Python 2 uses the bit for something else.
+    if shape.flags & flags::MANAGED_DICT != 0 && model.managed != Managed::None {
         return managed(model, reader, object, give);
     }
     let at = match i64::from(shape.dictoffset) {
@@ -56,7 +57,8 @@ fn managed(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> O
         },
         Managed::Inline => {
             dict = reader.u64(head + 8).ok()?;
-            if object.shape.flags & flags::INLINE_VALUES != 0 {
+            // A dict that somebody asked for shows the values where they are, and reports them.
+            if dict == 0 && object.shape.flags & flags::INLINE_VALUES != 0 {
                 inline(model, reader, object, give);
             }
         }

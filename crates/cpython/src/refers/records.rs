@@ -2,7 +2,7 @@
 //!
 //! A field is `path`, `path=label` where a person knows it by another name, `~path` where it does not
 //! keep its object alive, `path[]` for `ob_size` pointers, `path[n]` for n of them, `path[field]` for as
-//! many as a field of the structure says. Fields a version does not have are left out there. The dict
+//! many as a field of the structure says, `path!other` only where there is no other field. Fields a version does not have are left out there. The dict
 //! at `tp_dictoffset` is nobody's field: every type has it alike (`instances.rs`).
 
 use super::Strength;
@@ -94,7 +94,7 @@ records! {
     "xrange" "rangeobject" []
     "complex" "PyComplexObject" []
     "PyCapsule" "PyCapsule" []
-    "memoryview" "PyMemoryViewObject" ["mbuf=obj base"]
+    "memoryview" "PyMemoryViewObject" ["mbuf=obj base view.obj!mbuf=obj"]
     "managedbuffer" "_PyManagedBufferObject" ["master.obj=obj"]
     "weakref|weakref.ReferenceType|weakproxy|weakref.ProxyType|weakcallableproxy|weakref.CallableProxyType"
         "PyWeakReference" ["~wr_object=referent wr_callback=__callback__"]
@@ -104,8 +104,8 @@ records! {
     "frame" "PyFrameObject" ["f_back f_code f_builtins f_globals f_locals f_trace f_exc_type f_exc_value
         f_exc_traceback f_extra_locals f_locals_cache f_overwritten_fast_locals"]
     "generator" "PyGenObject" ["@gi"]
-    "coroutine" "PyCoroObject" ["@gi cr_origin"]
-    "async_generator" "PyAsyncGenObject" ["@gi ag_finalizer"]
+    "coroutine" "PyCoroObject" ["@gi cr_origin cr_origin_or_finalizer"]
+    "async_generator" "PyAsyncGenObject" ["@gi ag_finalizer ag_origin_or_finalizer"]
     "async_generator_asend" "PyAsyncGenASend" ["ags_gen ags_sendval"]
     "async_generator_athrow" "PyAsyncGenAThrow" ["agt_gen agt_args"]
     "async_generator_wrapped_value" "_PyAsyncGenWrappedValue" ["agw_val"]
@@ -167,7 +167,7 @@ records! {
     "hamt_collision_node" "PyHamtNode_Collision" ["c_array[]"]
 
     // functools, operator, itertools
-    "functools.partial" "partialobject" ["fn=func args kw=keywords placeholder"]
+    "functools.partial" "partialobject" ["fn=func args kw=keywords"]
     "functools._lru_cache_wrapper" "lru_cache_object" ["func=__wrapped__ cache kwd_mark lru_list_elem_type
         cache_info_type maxsize_O"]
     "functools._lru_list_elem" "lru_list_elem" ["key result"]
@@ -233,13 +233,17 @@ records! {
     "_random.Random" "RandomObject" []
     "_csv.Dialect" "DialectObj" ["lineterminator"]
     "_csv.reader" "ReaderObj" ["input_iter dialect fields"]
-    "_csv.writer" "WriterObj" ["write=writeline dialect error_obj"]
+    "_csv.writer" "WriterObj" ["write writeline dialect error_obj"]
     "xml.etree.ElementTree.Element" "ElementObject" ["tag"]
     "_ctypes._CData" "tagCDataObject" ["b_base=_b_base_ b_objects=_objects"]
     "_ctypes.PyCFuncPtr|_ctypes.CFuncPtr" "PyCFuncPtrObject" ["b_base=_b_base_ b_objects=_objects thunk
         callable converters argtypes restype checker errcheck paramflags"]
     "_ctypes.CField" "PyCFieldObject" ["proto name"]
     "_ctypes.CThunkObject" "CThunkObject" ["converters callable restype"]
+    // The exceptions it has as members are the module's.
+    "sqlite3.Connection|_sqlite3.Connection" "pysqlite_Connection" ["statement_cache cache cursors blobs
+        statements row_factory text_factory function_pinboard function_pinboard_trace_callback
+        function_pinboard_progress_handler function_pinboard_authorizer_cb collations"]
     "StgDict" "StgDictObject" ["proto argtypes converters restype checker"]
 }
 
@@ -256,7 +260,7 @@ fn shared(name: &str) -> Option<(&'static str, &'static str)> {
         "gi" => (
             "PyGenObject",
             "gi_frame gi_code gi_name=__name__ gi_qualname=__qualname__ gi_exc_state.exc_type
-             gi_exc_state.exc_value gi_exc_state.exc_traceback gi_origin_or_finalizer",
+             gi_exc_state.exc_value gi_exc_state.exc_traceback",
         ),
         "fut" => (
             "FutureObj",
@@ -314,6 +318,11 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
         None => (Strength::Strong, spec),
     };
     let (path, label) = spec.split_once('=').unwrap_or((spec, spec));
+    let path = match path.split_once('!') {
+        Some((_, other)) if table.offset(of, other).is_some() => return None,
+        Some((path, _)) => path,
+        None => path,
+    };
     let (path, many) = match path.split_once('[') {
         None => (path, Many::One),
         Some((path, count)) => {
