@@ -100,7 +100,7 @@ fn low_words(offset: u64) -> u64 {
 
 /// The bit of the word at `offset`; 0 past the mask, or between words.
 fn mask(offset: u64) -> u64 {
-    if offset % 8 == 0 && offset / 8 < MASKED { 1 << (offset / 8) } else { 0 }
+    if offset.is_multiple_of(8) && offset / 8 < MASKED { 1 << (offset / 8) } else { 0 }
 }
 
 fn mask_signed(offset: i64) -> u64 {

@@ -70,7 +70,7 @@ pub fn module_state(model: &Model, reader: &mut Reader, addr: u64, give: Give) -
 
 /// Is there something at `addr` whose type is a type?
 fn is_object(model: &Model, reader: &mut Reader, addr: u64) -> bool {
-    if addr < LEAST_ADDRESS || addr % 8 != 0 {
+    if addr < LEAST_ADDRESS || !addr.is_multiple_of(8) {
         return false;
     }
     let Ok(ty) = model.type_of(reader, addr) else { return false };
