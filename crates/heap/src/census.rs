@@ -116,6 +116,16 @@ impl Census {
         laid_out.map_or(u32::MAX, |ty| ty.shape.basicsize)
     }
 
+    /// Names a block that was not known, or less well.
+    pub(crate) fn set_mark(&mut self, block: u32, mark: Mark) {
+        self.marks[block as usize] = mark;
+    }
+
+    /// Blocks known only by who points to them, with the object that does.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.holders.iter().map(|c| (c.block, c.owner))
+    }
+
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.
     pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))

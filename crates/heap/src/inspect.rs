@@ -1,8 +1,9 @@
 //! The whole way from a target to its census.
 
 use crate::census::{Census, Known};
-use crate::kinds::Domain;
+use crate::kinds::{Domain, Sure};
 use crate::ledger::{KnownRange, Tally, tally};
+use crate::native;
 use std::ops::Range;
 use wmr_alloc::glibc::{self, Glibc};
 use wmr_alloc::pymalloc::{self, PyMalloc};
@@ -52,6 +53,7 @@ fn heap_reserve(heap: &Range<u64>) -> Option<KnownRange> {
         domain: Domain::Malloc,
         kind: "heap reserve".to_owned(),
         detail: String::new(),
+        sure: Sure::Exact,
     })
 }
 
@@ -130,6 +132,7 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
             domain: Domain::CPython,
             kind: "Python frames".to_owned(),
             detail: if chunk.spare { "spare".to_owned() } else { String::new() },
+            sure: Sure::Exact,
         }));
         notes.extend(lists.notes);
         notes.extend(python.notes.iter().cloned());
@@ -142,6 +145,8 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     if let Ok(python) = &python {
         census.untrack(&blocks, &python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     }
+    let interpreter = python.as_ref().ok().map(|python| python.type_type);
+    ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
     all_read();
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());

@@ -7,6 +7,7 @@ pub mod kinds;
 pub mod ledger;
 mod marks;
 mod misstated;
+mod native;
 mod rows;
 pub mod sharing;
 mod strip;

@@ -1,0 +1,123 @@
+//! What named native blocks and static data of images point to.
+//!
+//! A block belongs to what points at its very start. The search goes level by level, and in each level
+//! the first to point wins, in address order: the result depends on nothing else.
+
+use super::{Native, file_name};
+use crate::kinds::{Domain, KindId, Sure};
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use wmr_memory::Reader;
+
+/// Bytes of a block that are looked at for pointers, and at a time.
+const MAX_SCAN: u64 = 16 << 20;
+const WINDOW: u64 = 4096;
+
+impl Native<'_> {
+    /// Names what the blocks lead to.
+    pub(super) fn reach(&mut self, sources: Vec<u32>) {
+        let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
+        let mut level = sources;
+        while !level.is_empty() {
+            let found: Vec<Vec<(u32, u32)>> = level
+                .par_iter()
+                .map_init(
+                    || self.target.reader(),
+                    |reader, &source| {
+                        let block = self.blocks.block(source);
+                        let mut out = Vec::new();
+                        let end = block.start.saturating_add(block.usable.min(MAX_SCAN));
+                        self.starts_in(reader, block.start..end, |to| out.push((to, source)));
+                        out
+                    },
+                )
+                .collect();
+            level = self.settle(found.concat(), &mut names);
+        }
+    }
+
+    /// Names what images' writable data leads to. `python`: an address in the interpreter's image, whose
+    /// data are its own.
+    pub(super) fn reach_from_images(&mut self, python: Option<u64>) {
+        let mut roots = Vec::new();
+        for image in &self.target.images {
+            let found: Vec<u32> = image
+                .writable()
+                .collect::<Vec<_>>()
+                .into_par_iter()
+                .map_init(
+                    || self.target.reader(),
+                    |reader, range| {
+                        let mut out = Vec::new();
+                        self.starts_in(reader, range, |to| out.push(to));
+                        out
+                    },
+                )
+                .collect::<Vec<_>>()
+                .concat();
+            let is_python = python.is_some_and(|at| image.contains(at));
+            let kind = if is_python {
+                self.intern(Domain::CPython, "runtime data", Sure::Owner)
+            } else {
+                self.intern(Domain::Native, &format!("data of {}", file_name(image)), Sure::Owner)
+            };
+            for block in found {
+                if self.census.mark(block).is_none() {
+                    self.set(block, kind);
+                    roots.push(block);
+                }
+            }
+        }
+        self.reach(roots);
+    }
+
+    /// Gives each found block the name of the first that points to it; returns them.
+    fn settle(&mut self, mut found: Vec<(u32, u32)>, names: &mut FxHashMap<KindId, KindId>) -> Vec<u32> {
+        found.par_sort_unstable();
+        found.dedup_by_key(|(to, _)| *to);
+        for (to, from) in &found {
+            let Some(kind) = self.census.mark(*from).as_kind() else { continue };
+            let name = match names.get(&kind) {
+                Some(name) => *name,
+                None => {
+                    let source = self.census.kinds.get(kind).clone();
+                    // What an object's data leads to is the object's data; what a thing leads to, its own.
+                    let (name, detail) = match (source.kind.starts_with("data of "), source.sure) {
+                        (false, Sure::Signature | Sure::Owner) if source.domain == Domain::Native => {
+                            (format!("data of {}", source.kind), source.detail)
+                        }
+                        _ => (source.kind, source.detail),
+                    };
+                    let name = self.census.kinds.intern(source.domain, &name, &detail, Sure::Owner);
+                    names.insert(kind, name);
+                    name
+                }
+            };
+            self.set(*to, name);
+        }
+        found.into_iter().map(|(to, _)| to).collect()
+    }
+
+    /// The unnamed blocks at whose start a word of the range points.
+    fn starts_in(&self, reader: &mut Reader, range: std::ops::Range<u64>, mut f: impl FnMut(u32)) {
+        let mut at = range.start.next_multiple_of(8);
+        let mut scratch = Vec::new();
+        while at < range.end {
+            // Up to a page's end: the next one may not be there.
+            let end = (at / WINDOW + 1).saturating_mul(WINDOW).min(range.end);
+            if let Ok(bytes) = reader.window(at, (end - at) as usize, &mut scratch) {
+                for word in bytes.as_chunks::<8>().0 {
+                    let word = u64::from_le_bytes(*word);
+                    if word != 0
+                        && word.is_multiple_of(16)
+                        && let Some(id) = self.blocks.at(word)
+                        && self.census.mark(id).is_none()
+                    {
+                        f(id);
+                    }
+                }
+            }
+            at = end;
+        }
+    }
+}
