@@ -1,7 +1,7 @@
 //! Names for native memory: blocks that the census left unknown, or knows only by who holds them.
 //!
 //! Owner first, signature second, content last: fields of C types that are known ([`fields`]), C++
-//! objects by their class ([`cpp`]), structures by their shape ([`signature`]), then what those point to
+//! objects by their class ([`cpp`]), structures by their shape ([`signature`]), SQLite's by its owner ([`sqlite`]), then what those point to
 //! and what static data of images points to ([`reach`]). What is left stays unknown, and says what can be
 //! seen in it ([`left`]).
 
@@ -11,6 +11,7 @@ mod fields;
 mod left;
 mod reach;
 mod signature;
+mod sqlite;
 
 use crate::census::Census;
 use crate::kinds::{Domain, KindId, Sure};
@@ -46,6 +47,9 @@ pub(crate) fn name(
     let objects = native.name_cpp();
     let ranges = native.name_arrow(&objects);
     native.name_signatures();
+    if let Some(model) = model {
+        native.name_sqlite(model);
+    }
     // Numbers and pixels are no pointers.
     sources.retain(|block| native.kind_of(*block).is_some_and(|kind| !fields::is_content(kind)));
     native.reach(sources);

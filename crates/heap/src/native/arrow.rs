@@ -52,14 +52,41 @@ impl Native<'_> {
                 _ => outside.push(range),
             }
         }
-        let known = |range| KnownRange {
+        let pools = self.pools(&outside);
+        let known = |kind: &str, sure, range| KnownRange {
             range,
             domain: Domain::Native,
-            kind: BUFFER.to_owned(),
+            kind: kind.to_owned(),
             detail: String::new(),
-            sure: Sure::Owner,
+            sure,
         };
-        outside.into_iter().map(known).collect()
+        let buffers = outside.into_iter().map(|range| known(BUFFER, Sure::Owner, range));
+        buffers.chain(pools.into_iter().map(|range| known("arrow pool", Sure::Signature, range))).collect()
+    }
+
+    /// What lies around the buffers in mappings of the shape that mimalloc, Arrow's pool, reserves: the
+    /// pool's own and what it keeps free. It asks for addresses of its own, so nobody's mapping joins them.
+    fn pools(&self, buffers: &[Range<u64>]) -> Vec<Range<u64>> {
+        const SEGMENT: u64 = 32 << 20;
+        let mut pools = Vec::new();
+        for mapping in &self.target.mappings {
+            let first = buffers.partition_point(|b| b.start < mapping.start);
+            let inside = || buffers[first..].iter().take_while(|b| b.start < mapping.end);
+            let shaped = mapping.start.is_multiple_of(SEGMENT)
+                && mapping.end.is_multiple_of(SEGMENT)
+                && mapping.end - mapping.start >= 4 * SEGMENT;
+            if !shaped || inside().next().is_none() {
+                continue;
+            }
+            let mut at = mapping.start;
+            for buffer in inside() {
+                pools.push(at..buffer.start);
+                at = buffer.end;
+            }
+            pools.push(at..mapping.end);
+        }
+        pools.retain(|range| range.start < range.end);
+        pools
     }
 }
 

@@ -14,13 +14,13 @@ const FIELDS: &[(&str, u64, &str)] = &[
     ("numpy.recarray", 16, ARRAY),
     ("numpy.ma.MaskedArray", 16, ARRAY),
     ("numpy.ndarray", 32, "array shape"),
-    ("sqlite3.Connection", 16, "sqlite connection"),
-    ("sqlite3.Statement", 24, "sqlite statement"),
     ("_ssl._SSLContext", 16, "OpenSSL context"),
     ("_hashlib.HASH", 16, "OpenSSL digest"),
     ("_hashlib.HASH", 24, "OpenSSL digest"),
     ("pyexpat.xmlparser", 16, "expat parser"),
-    ("lxml.etree._Document", 32, "libxml2 document"),
+    ("lxml.etree._Document", 40, "libxml2 document"),
+    ("lxml.etree._Element", 24, "libxml2 node"),
+    ("lxml.etree._Comment", 24, "libxml2 node"),
     ("ImagingCore", 16, "PIL image"),
     ("PIL.ImagingCore", 16, "PIL image"),
 ];
@@ -29,7 +29,7 @@ const ARRAY: &str = "array data";
 
 /// Is a block of that kind all values, in which a word that looks like an address is one by chance?
 pub(super) fn is_content(kind: &str) -> bool {
-    kind == ARRAY || kind == "array shape" || kind == super::arrow::BUFFER
+    [ARRAY, "array shape", super::arrow::BUFFER, super::signature::FILE_BUFFER].contains(&kind)
 }
 
 impl Native<'_> {
@@ -37,13 +37,12 @@ impl Native<'_> {
     pub(super) fn name_fields(&mut self, model: &Model) {
         let mut reader = self.target.reader();
         let mut by_type: FxHashMap<u32, Vec<(u64, &str)>> = FxHashMap::default();
-        for (index, ty) in self.census.types.iter().enumerate() {
+        for index in 0..self.census.types.len() {
             // A subclass written in Python has the fields of its base.
             for base in crate::census::bases(&self.census.types, index) {
                 let fields = FIELDS.iter().filter(|(name, ..)| *name == base.name).map(|f| (f.1, f.2));
                 by_type.entry(index as u32).or_default().extend(fields);
             }
-            let _ = ty;
         }
         let mut named = Vec::new();
         for (block, owner) in self.census.holders() {
