@@ -87,7 +87,9 @@ impl Native<'_> {
 fn demangled(symbol: &str, prefix: &str) -> Option<String> {
     let options = DemangleOptions::new().recursion_limit(MAX_DEPTH);
     let full = Symbol::new(symbol).ok()?.demangle_with_options(&options).ok()?;
-    let class = full.strip_prefix(prefix)?;
+    // The demangler writes `{vtable(Foo)}` for what others call the vtable for Foo.
+    let braced = || full.strip_prefix("{vtable(")?.strip_suffix(")}");
+    let class = full.strip_prefix(prefix).or_else(|| braced().filter(|_| prefix == "vtable for "))?;
     // `shared_ptr` keeps object and counts in one block: the object is what matters.
     let inner = class.strip_prefix("std::_Sp_counted_ptr_inplace<").map(first_argument);
     let mut class = inner.unwrap_or(class).to_owned();

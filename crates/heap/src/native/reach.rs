@@ -4,20 +4,24 @@
 //! the first to point wins, in address order: the result depends on nothing else.
 
 use super::{Native, file_name};
+use crate::claims::NOBODY;
 use crate::kinds::{Domain, KindId, Sure};
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_memory::Reader;
 
 /// Bytes of a block that are looked at for pointers, and at a time.
 const MAX_SCAN: u64 = 16 << 20;
 const WINDOW: u64 = 4096;
+/// Among so many words at a block's beginning an object has its type, whatever heads it has.
+const OBJECT_WORDS: u64 = 8;
 
 impl Native<'_> {
     /// Names what the blocks lead to.
     pub(super) fn reach(&mut self, sources: Vec<u32>) {
         let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
         let mut level = sources;
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
         while !level.is_empty() {
             let found: Vec<Vec<(u32, u32)>> = level
                 .par_iter()
@@ -32,7 +36,9 @@ impl Native<'_> {
                     },
                 )
                 .collect();
-            level = self.settle(found.concat(), &mut names);
+            let mut found = found.concat();
+            self.leave_objects(&types, &mut found);
+            level = self.settle(found, &mut names);
         }
     }
 
@@ -40,6 +46,7 @@ impl Native<'_> {
     /// data are its own.
     pub(super) fn reach_from_images(&mut self, python: Option<u64>) {
         let mut roots = Vec::new();
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
         for image in &self.target.images {
             let found: Vec<u32> = image
                 .writable()
@@ -50,6 +57,9 @@ impl Native<'_> {
                     |reader, range| {
                         let mut out = Vec::new();
                         self.starts_in(reader, range, |to| out.push(to));
+                        // Static pointers go stale. Those into pymalloc are Python's, and objects had
+                        // their say.
+                        out.retain(|to| !self.blocks.spans()[self.blocks.span_of(*to)].kind.is_pymalloc());
                         out
                     },
                 )
@@ -61,7 +71,9 @@ impl Native<'_> {
             } else {
                 self.intern(Domain::Native, &format!("data of {}", file_name(image)), Sure::Owner)
             };
-            for block in found {
+            let mut found: Vec<(u32, u32)> = found.into_iter().map(|block| (block, NOBODY)).collect();
+            self.leave_objects(&types, &mut found);
+            for (block, _) in found {
                 if self.census.mark(block).is_none() {
                     self.set(block, kind);
                     roots.push(block);
@@ -69,6 +81,17 @@ impl Native<'_> {
             }
         }
         self.reach(roots);
+    }
+
+    /// Leaves out what looks like an object, though the census did not believe it: what points there may
+    /// do so from memory that was another's before.
+    fn leave_objects(&self, types: &FxHashSet<u64>, found: &mut Vec<(u32, u32)>) {
+        let mut reader = self.target.reader();
+        found.retain(|(to, _)| {
+            let block = self.blocks.block(*to);
+            let words = (block.usable / 8).min(OBJECT_WORDS);
+            !(0..words).any(|i| reader.u64(block.start + 8 * i).is_ok_and(|word| types.contains(&word)))
+        });
     }
 
     /// Gives each found block the name of the first that points to it; returns them.

@@ -58,8 +58,19 @@ impl Native<'_> {
                 }
             }
         }
+        // The cache's table leads to the headers behind the pages, not to blocks.
+        let pages = self.ask(
+            |_| false,
+            |reader, block| {
+                self.sized_block(reader, block.start + SIZE_WORD)?;
+                holds_page(reader, block).then_some(())
+            },
+        );
+        let page = self.intern(Domain::Native, "sqlite page cache", Sure::Signature);
+        for (block, ()) in pages {
+            self.set(block, page);
+        }
         let data = self.intern(Domain::Native, "sqlite data", Sure::Owner);
-        let page = self.intern(Domain::Native, "sqlite page cache", Sure::Owner);
         let mut other = self.target.reader();
         // Each round names what it goes on from: it ends when nothing is left to be named.
         while let Some(block) = level.pop() {
@@ -67,8 +78,7 @@ impl Native<'_> {
             for at in (SIZE_WORD..block.usable.min(MAX_SCAN)).step_by(8) {
                 let Ok(word) = reader.u64(block.start + at) else { break };
                 if let Some(found) = self.sized_block(&mut other, word) {
-                    let is_page = holds_page(&mut other, self.blocks.block(found));
-                    self.set(found, if is_page { page } else { data });
+                    self.set(found, data);
                     level.push(found);
                 }
             }
@@ -89,5 +99,11 @@ impl Native<'_> {
 /// Is it a page, with a header behind it that points to it?
 fn holds_page(reader: &mut Reader, block: Block) -> bool {
     let page = block.start + SIZE_WORD;
-    PAGE_BITS.map(|bits| 1u64 << bits).any(|size| reader.u64(page.wrapping_add(size)) == Ok(page))
+    // `PgHdr1`: the page, then the other header, which is behind this one.
+    PAGE_BITS.map(|bits| page.wrapping_add(1 << bits)).any(|header| {
+        reader.u64(header) == Ok(page)
+            && reader.u64(header.wrapping_add(8)).is_ok_and(|extra| {
+                extra > header && extra - block.start < block.usable && extra - header <= 128
+            })
+    })
 }
