@@ -17,6 +17,18 @@ pub fn compile_c(source: &str, flags: &[&str]) -> io::Result<TempFile> {
     Ok(TempFile::new(folder, output))
 }
 
+/// Compiles one C++ source text with `c++ -g` and further flags.
+///
+/// # Errors
+/// As [`compile_c`].
+pub fn compile_cpp(source: &str, flags: &[&str]) -> io::Result<TempFile> {
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (folder.path().join("program.cpp"), folder.path().join("program"));
+    std::fs::write(&input, source)?;
+    run(Command::new("c++").arg("-g").arg(&input).arg("-o").arg(&output).args(flags))?;
+    Ok(TempFile::new(folder, output))
+}
+
 /// Compiles a C file to an extension module for that interpreter; put its folder on `PYTHONPATH`.
 ///
 /// # Errors

@@ -54,14 +54,7 @@ impl Known {
 const MAX_HELD_SCAN: u32 = 4096;
 
 impl Census {
-    /// Calls `all_read` when nothing more is asked of the target's bytes; settling takes its time.
-    pub fn take(
-        target: &Target,
-        model: &Model,
-        blocks: &Blocks,
-        known: &[Known],
-        all_read: impl FnOnce(),
-    ) -> Census {
+    pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
         let types = Types::new(target, model, blocks);
         let mut kinds = Kinds::default();
         let mut marks = known_marks(blocks, known, &mut kinds);
@@ -71,7 +64,6 @@ impl Census {
         let list = types.all();
         let laid_out = laid_out_by(model, &list, &mut target.reader());
         let words = pass.words(&list, &laid_out, &mut marks);
-        all_read();
         let claims = settle(claims, &mut marks);
         let parts: Vec<_> =
             Part::ALL.iter().map(|p| kinds.intern(Domain::CPython, p.name(), "", Sure::Exact)).collect();
@@ -132,6 +124,16 @@ impl Census {
             Some(list[i].owner).filter(|owner| *owner != NOBODY)
         };
         of(&self.claims).or_else(|| of(&self.holders))
+    }
+
+    /// Names a block that was not known, or less well.
+    pub(crate) fn set_mark(&mut self, block: u32, mark: Mark) {
+        self.marks[block as usize] = mark;
+    }
+
+    /// Blocks known only by who points to them, with the object that does.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.holders.iter().map(|c| (c.block, c.owner))
     }
 
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.

@@ -15,6 +15,7 @@ pub use bits::Bits;
 pub use build::{Graph, LeftOut, References, references};
 pub use csr::{Csr, TooManyEdges};
 pub use dominators::Dominators;
+pub use paths::{Merged, Step};
 pub use reach::Reach;
 
 /// In place of a node: what holds the roots.

@@ -1,8 +1,9 @@
 //! The whole way from a target to its census.
 
 use crate::census::{Census, Known};
-use crate::kinds::Domain;
+use crate::kinds::{Domain, Sure};
 use crate::ledger::{KnownRange, Tally, tally};
+use crate::native;
 use std::ops::Range;
 use wmr_alloc::glibc::{self, Glibc};
 use wmr_alloc::pymalloc::{self, PyMalloc};
@@ -57,6 +58,7 @@ fn heap_reserve(heap: &Range<u64>) -> Option<KnownRange> {
         domain: Domain::Malloc,
         kind: "heap reserve".to_owned(),
         detail: String::new(),
+        sure: Sure::Exact,
     })
 }
 
@@ -135,6 +137,7 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
             domain: Domain::CPython,
             kind: "Python frames".to_owned(),
             detail: if chunk.spare { "spare".to_owned() } else { String::new() },
+            sure: Sure::Exact,
         }));
         notes.extend(lists.notes);
         notes.extend(python.notes.iter().cloned());
@@ -143,13 +146,13 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     let permanent =
         python.as_ref().ok().map(|python| python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     let mut census = match &model {
-        Some(model) => Census::take(target, model, &blocks, &known, all_read),
-        None => {
-            all_read();
-            Census::without_python(&blocks, &known)
-        }
+        Some(model) => Census::take(target, model, &blocks, &known),
+        None => Census::without_python(&blocks, &known),
     };
     census.untrack(&blocks, &permanent.unwrap_or_default());
+    let interpreter = python.as_ref().ok().map(|python| python.type_type);
+    ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
+    all_read();
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());
     match &glibc {

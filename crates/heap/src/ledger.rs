@@ -86,6 +86,7 @@ pub struct KnownRange {
     pub domain: Domain,
     pub kind: String,
     pub detail: String,
+    pub sure: Sure,
 }
 
 /// Adds up all kinds. Returns the ledger and, by [`KindId`] and type, the amounts.
@@ -253,7 +254,7 @@ fn pieces(target: &Target, blocks: &Blocks, kinds: &mut Kinds, known: &[KnownRan
         .map(|(i, s)| Piece { range: s.start..s.end, what: What::Span(i) })
         .collect();
     for known in known {
-        let kind = kinds.intern(known.domain, &known.kind, &known.detail, Sure::Exact);
+        let kind = kinds.intern(known.domain, &known.kind, &known.detail, known.sure);
         let clash = blocks.spans().iter().any(|s| s.start < known.range.end && known.range.start < s.end);
         if !clash && known.range.start < known.range.end {
             fixed.push(Piece { range: known.range.clone(), what: What::Kind(kind) });

@@ -12,6 +12,7 @@ pub mod leaks;
 pub mod ledger;
 mod marks;
 mod misstated;
+mod native;
 pub mod roots;
 mod rows;
 pub mod select;

@@ -237,6 +237,31 @@ pub enum Command {
         /// A pid, a core or a snapshot file
         target: OsString,
     },
+    /// Who holds an object, or the objects of a type: from a module, a frame or a variable on
+    Path {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Of an object, or anywhere in it
+        #[arg(required_unless_present = "ty")]
+        addr: Option<String>,
+        /// All objects of this type, by its qualified name or the last part of it
+        #[arg(long = "type", value_name = "TYPE", conflicts_with = "addr")]
+        ty: Option<String>,
+        /// Steps to show, 0 for all; default: 30 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// What would be freed with each object, or with all of a type
+    Retained {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// What the rows are
+        #[arg(long, value_name = "WHAT", default_value = "object")]
+        by: RetainedBy,
+        /// Rows to show, 0 for all; default: 25 for people
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
     /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
     Leaks {
         /// A pid, a core or a snapshot file
@@ -341,6 +366,15 @@ pub struct Csv {
     /// The rows as comma-separated values
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+/// Rows of `wmr retained`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RetainedBy {
+    /// Single objects
+    Object,
+    /// Types, their objects together
+    Type,
 }
 
 /// Rows of `wmr heap`.

@@ -81,6 +81,16 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
+            Command::Path { target, addr, ty, limit } => {
+                use command::path::{self, Of};
+                let of = match (addr, ty) {
+                    (_, Some(ty)) => Of::Type(ty),
+                    (Some(addr), None) => Of::Address(addr),
+                    (None, None) => return Err(Failure::new(code::USAGE, "an address or --type is needed")),
+                };
+                path::run(target, of, *limit, options)
+            }
+            Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
             Command::Leaks { target, limit, known, fail_on, max_bytes } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)

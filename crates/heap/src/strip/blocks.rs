@@ -2,7 +2,7 @@
 
 use super::{Fate, edge};
 use crate::Inspection;
-use crate::kinds::Domain;
+use crate::kinds::{Domain, Sure};
 use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, SpanKind, State};
@@ -393,6 +393,8 @@ fn inside(kind: &crate::Kind) -> Inside {
         },
         // Links, and what the objects were before.
         (Domain::CPython, _) if kind.kind == "free list" => Inside::All(Fate::Fields),
+        // What was found by pointing or by shape may hold text.
+        (Domain::CPython, _) if kind.sure != Sure::Exact => Inside::All(Fate::Addresses),
         (Domain::CPython | Domain::Malloc | Domain::Pymalloc, _) => Inside::All(Fate::Keep),
         _ => Inside::All(Fate::Addresses),
     }

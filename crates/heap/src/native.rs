@@ -1,0 +1,131 @@
+//! Names for native memory: blocks that the census left unknown, or knows only by who holds them.
+//!
+//! Owner first, signature second, content last: fields of C types that are known ([`fields`]), C++
+//! objects by their class ([`cpp`]), structures by their shape ([`signature`]), SQLite's by its owner ([`sqlite`]), then what those point to
+//! and what static data of images points to ([`reach`]). What is left stays unknown, and says what can be
+//! seen in it ([`left`]).
+
+mod arrow;
+mod cpp;
+mod fields;
+mod left;
+mod reach;
+mod signature;
+mod sqlite;
+
+use crate::census::Census;
+use crate::kinds::{Domain, KindId, Sure};
+use crate::ledger::KnownRange;
+use crate::marks::Mark;
+use rayon::prelude::*;
+use wmr_alloc::{Block, Blocks};
+use wmr_cpython::model::Model;
+use wmr_memory::{Image, Reader, Target};
+
+/// What is named, and how.
+struct Native<'a> {
+    target: &'a Target,
+    blocks: &'a Blocks,
+    census: &'a mut Census,
+    /// Images in address order: looked up once or more a word.
+    images: Images<'a>,
+}
+
+/// Names what can be named. Returns ranges outside of all blocks that native objects own.
+pub(crate) fn name(
+    target: &Target,
+    model: Option<&Model>,
+    python: Option<u64>,
+    blocks: &Blocks,
+    census: &mut Census,
+) -> Vec<KnownRange> {
+    let mut native = Native { target, blocks, census, images: Images::new(target) };
+    let mut sources = native.held();
+    if let Some(model) = model {
+        native.name_fields(model);
+    }
+    let objects = native.name_cpp();
+    let ranges = native.name_arrow(&objects);
+    native.name_signatures();
+    if let Some(model) = model {
+        native.name_sqlite(model);
+    }
+    // Numbers and pixels are no pointers.
+    sources.retain(|block| native.kind_of(*block).is_some_and(|kind| !fields::is_content(kind)));
+    native.reach(sources);
+    native.reach(objects.iter().map(|o| o.block).collect());
+    native.reach_from_images(python);
+    native.describe_the_rest();
+    ranges
+}
+
+impl Native<'_> {
+    fn kind_of(&self, block: u32) -> Option<&str> {
+        let kind = self.census.mark(block).as_kind()?;
+        Some(&self.census.kinds.get(kind).kind)
+    }
+
+    fn intern(&mut self, domain: Domain, kind: &str, sure: Sure) -> KindId {
+        self.census.kinds.intern(domain, kind, "", sure)
+    }
+
+    fn set(&mut self, block: u32, kind: KindId) {
+        self.census.set_mark(block, Mark::kind(kind));
+    }
+
+    /// Blocks known only by the object that points to them.
+    fn held(&self) -> Vec<u32> {
+        self.census.holders().map(|(block, _)| block).collect()
+    }
+
+    /// Asks of each unnamed block, and of those `also` takes, what it is; in address order.
+    fn ask<T: Send>(
+        &self,
+        also: impl Fn(Mark) -> bool + Sync,
+        ask: impl Fn(&mut Reader, Block) -> Option<T> + Sync,
+    ) -> Vec<(u32, T)> {
+        let census = &*self.census;
+        let found: Vec<Vec<(u32, T)>> = (0..self.blocks.spans().len())
+            .into_par_iter()
+            .map_init(
+                || self.target.reader(),
+                |reader, span| {
+                    let wanted = |block: &Block| {
+                        let mark = census.mark(block.id);
+                        mark.is_none() || also(mark)
+                    };
+                    let asked = self.blocks.iter_span(span).filter(wanted);
+                    asked.filter_map(|block| Some((block.id, ask(reader, block)?))).collect()
+                },
+            )
+            .collect();
+        found.into_iter().flatten().collect()
+    }
+}
+
+/// What part of an image an address lies in.
+struct Images<'a>(Vec<(std::ops::Range<u64>, bool, &'a Image)>);
+
+impl<'a> Images<'a> {
+    fn new(target: &'a Target) -> Self {
+        let segments = target.images.iter().flat_map(|image| {
+            image.segments.iter().map(move |segment| (segment.range.clone(), segment.exec, image))
+        });
+        let mut list: Vec<_> = segments.collect();
+        list.sort_by_key(|(range, ..)| range.start);
+        Images(list)
+    }
+
+    /// The image at an address, and whether it is code there.
+    fn at(&self, addr: u64) -> Option<(&'a Image, bool)> {
+        let after = self.0.partition_point(|(range, ..)| range.start <= addr);
+        let (range, exec, image) = self.0.get(after.checked_sub(1)?)?;
+        range.contains(&addr).then_some((*image, *exec))
+    }
+}
+
+/// The last part of an image's path.
+fn file_name(image: &Image) -> String {
+    let path = String::from_utf8_lossy(&image.path);
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}

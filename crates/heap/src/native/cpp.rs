@@ -1,0 +1,134 @@
+//! C++ objects: the first word of the block is the address of a vtable, and that knows its class.
+//!
+//! Ahead of a vtable are the offset to the top of the object, 0 for what begins a block, and the
+//! `type_info`, which has the mangled name of the class (Itanium C++ ABI, 2.5 and 2.9). Without RTTI the
+//! vtable's symbol has it.
+
+use super::Native;
+use crate::kinds::{Domain, Sure};
+use crate::marks::Mark;
+use cpp_demangle::{DemangleOptions, Symbol};
+use rustc_hash::{FxHashMap, FxHashSet};
+use wmr_memory::Reader;
+
+/// A block that begins with a C++ object.
+pub(super) struct CppObject {
+    pub block: u32,
+    pub class: String,
+}
+
+/// Longest mangled name that is read: templates of templates grow long.
+const MAX_NAME: usize = 2048;
+/// Longest name shown; what follows are template arguments.
+const MAX_CLASS: usize = 160;
+/// Nested template arguments demangle to exponentially more: no deeper than this.
+const MAX_DEPTH: u32 = 64;
+
+impl Native<'_> {
+    /// Names C++ objects by class; returns them in address order.
+    pub(super) fn name_cpp(&mut self) -> Vec<CppObject> {
+        // Blocks known by who holds them alone learn what they are.
+        let kinds = &self.census.kinds;
+        let held = |mark: Mark| {
+            mark.as_kind().is_some_and(|k| {
+                let kind = kinds.get(k);
+                kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
+            })
+        };
+        // The first look is only whether it may be: few blocks begin with an address in an image.
+        let candidates = self.ask(held, |reader, block| {
+            let word = reader.u64(block.start).ok()?;
+            let (_, exec) = self.images.at(word)?;
+            (!exec && word.is_multiple_of(8)).then_some(word)
+        });
+        let mut reader = self.target.reader();
+        let tables: FxHashSet<u64> = candidates.iter().map(|(_, table)| *table).collect();
+        let classes: FxHashMap<u64, String> =
+            tables.into_iter().filter_map(|table| Some((table, self.class(&mut reader, table)?))).collect();
+        let mut out = Vec::new();
+        for (block, table) in candidates {
+            let Some(class) = classes.get(&table) else { continue };
+            let kind = self.intern(Domain::Native, &format!("C++ {class}"), Sure::Signature);
+            self.set(block, kind);
+            out.push(CppObject { block, class: class.clone() });
+        }
+        out
+    }
+
+    /// The class whose primary vtable is at `table`.
+    pub(super) fn class(&self, reader: &mut Reader, table: u64) -> Option<String> {
+        let (image, exec) = self.images.at(table)?;
+        if exec || reader.u64(table.wrapping_sub(16)) != Ok(0) {
+            return None;
+        }
+        // A pure virtual function is one too; a slot that was left out is zero.
+        let first = reader.u64(table).ok()?;
+        if first != 0 && !self.images.at(first).is_some_and(|(_, exec)| exec) {
+            return None;
+        }
+        let info = reader.u64(table.wrapping_sub(8)).ok()?;
+        if info == 0 {
+            let (symbol, 16) = image.symbolize(table)? else { return None };
+            return demangled(symbol, "vtable for ");
+        }
+        self.images.at(info).filter(|(_, exec)| !exec)?;
+        let of_info = reader.u64(info).ok()?;
+        self.images.at(of_info).filter(|(_, exec)| !exec)?;
+        let name = reader.u64(info.wrapping_add(8)).ok()?;
+        self.images.at(name)?;
+        let name = String::from_utf8(reader.cstr(name, MAX_NAME).ok()?).ok()?;
+        // A star marks names that are compared by address.
+        let name = name.strip_prefix('*').unwrap_or(&name);
+        demangled(&format!("_ZTS{name}"), "typeinfo name for ")
+    }
+}
+
+/// The class in a mangled name, without the words the demangler puts ahead of it.
+fn demangled(symbol: &str, prefix: &str) -> Option<String> {
+    let options = DemangleOptions::new().recursion_limit(MAX_DEPTH);
+    let full = Symbol::new(symbol).ok()?.demangle_with_options(&options).ok()?;
+    // The demangler writes `{vtable(Foo)}` for what others call the vtable for Foo.
+    let braced = || full.strip_prefix("{vtable(")?.strip_suffix(")}");
+    let class = full.strip_prefix(prefix).or_else(|| braced().filter(|_| prefix == "vtable for "))?;
+    // `shared_ptr` keeps object and counts in one block: the object is what matters.
+    let inner = class.strip_prefix("std::_Sp_counted_ptr_inplace<").map(first_argument);
+    let mut class = inner.unwrap_or(class).to_owned();
+    if class.len() > MAX_CLASS {
+        let end = (0..=MAX_CLASS).rev().find(|at| class.is_char_boundary(*at)).unwrap_or(0);
+        class.truncate(end);
+        class.push('…');
+    }
+    (!class.is_empty()).then_some(class)
+}
+
+/// The first of a template's arguments.
+fn first_argument(arguments: &str) -> &str {
+    let mut depth = 0u32;
+    let end = arguments.char_indices().find_map(|(at, c)| {
+        match c {
+            '<' | '(' => depth += 1,
+            '>' | ')' if depth > 0 => depth -= 1,
+            ',' | '>' if depth == 0 => return Some(at),
+            _ => {}
+        }
+        None
+    });
+    &arguments[..end.unwrap_or(arguments.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_named_as_in_the_source() {
+        let class = |name: &str| demangled(&format!("_ZTS{name}"), "typeinfo name for ");
+        assert_eq!(class("3Foo").as_deref(), Some("Foo"));
+        assert_eq!(class("N5arrow6BufferE").as_deref(), Some("arrow::Buffer"));
+        let shared = "St23_Sp_counted_ptr_inplaceI3FooSaI3FooELN9__gnu_cxx12_Lock_policyE2EE";
+        assert_eq!(class(shared).as_deref(), Some("Foo"));
+        assert_eq!(demangled("_ZTV3Bar", "vtable for ").as_deref(), Some("Bar"));
+        assert_eq!(class("\u{1b}["), None);
+        assert_eq!(demangled("_ZN3Foo3barEv", "vtable for "), None);
+    }
+}

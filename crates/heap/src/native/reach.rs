@@ -1,0 +1,146 @@
+//! What named native blocks and static data of images point to.
+//!
+//! A block belongs to what points at its very start. The search goes level by level, and in each level
+//! the first to point wins, in address order: the result depends on nothing else.
+
+use super::{Native, file_name};
+use crate::claims::NOBODY;
+use crate::kinds::{Domain, KindId, Sure};
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+use wmr_memory::Reader;
+
+/// Bytes of a block that are looked at for pointers, and at a time.
+const MAX_SCAN: u64 = 16 << 20;
+const WINDOW: u64 = 4096;
+/// Among so many words at a block's beginning an object has its type, whatever heads it has.
+const OBJECT_WORDS: u64 = 8;
+
+impl Native<'_> {
+    /// Names what the blocks lead to.
+    pub(super) fn reach(&mut self, sources: Vec<u32>) {
+        let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
+        let mut level = sources;
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
+        while !level.is_empty() {
+            let found: Vec<Vec<(u32, u32)>> = level
+                .par_iter()
+                .map_init(
+                    || self.target.reader(),
+                    |reader, &source| {
+                        let block = self.blocks.block(source);
+                        let mut out = Vec::new();
+                        let end = block.start.saturating_add(block.usable.min(MAX_SCAN));
+                        self.starts_in(reader, block.start..end, |to| out.push((to, source)));
+                        out
+                    },
+                )
+                .collect();
+            let mut found = found.concat();
+            self.leave_objects(&types, &mut found);
+            level = self.settle(found, &mut names);
+        }
+    }
+
+    /// Names what images' writable data leads to. `python`: an address in the interpreter's image, whose
+    /// data are its own.
+    pub(super) fn reach_from_images(&mut self, python: Option<u64>) {
+        let mut roots = Vec::new();
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
+        for image in &self.target.images {
+            let found: Vec<u32> = image
+                .writable()
+                .collect::<Vec<_>>()
+                .into_par_iter()
+                .map_init(
+                    || self.target.reader(),
+                    |reader, range| {
+                        let mut out = Vec::new();
+                        self.starts_in(reader, range, |to| out.push(to));
+                        // Static pointers go stale. Those into pymalloc are Python's, and objects had
+                        // their say.
+                        out.retain(|to| !self.blocks.spans()[self.blocks.span_of(*to)].kind.is_pymalloc());
+                        out
+                    },
+                )
+                .collect::<Vec<_>>()
+                .concat();
+            let is_python = python.is_some_and(|at| image.contains(at));
+            let kind = if is_python {
+                self.intern(Domain::CPython, "runtime data", Sure::Owner)
+            } else {
+                self.intern(Domain::Native, &format!("data of {}", file_name(image)), Sure::Owner)
+            };
+            let mut found: Vec<(u32, u32)> = found.into_iter().map(|block| (block, NOBODY)).collect();
+            self.leave_objects(&types, &mut found);
+            for (block, _) in found {
+                if self.census.mark(block).is_none() {
+                    self.set(block, kind);
+                    roots.push(block);
+                }
+            }
+        }
+        self.reach(roots);
+    }
+
+    /// Leaves out what looks like an object, though the census did not believe it: what points there may
+    /// do so from memory that was another's before.
+    fn leave_objects(&self, types: &FxHashSet<u64>, found: &mut Vec<(u32, u32)>) {
+        let mut reader = self.target.reader();
+        found.retain(|(to, _)| {
+            let block = self.blocks.block(*to);
+            let words = (block.usable / 8).min(OBJECT_WORDS);
+            !(0..words).any(|i| reader.u64(block.start + 8 * i).is_ok_and(|word| types.contains(&word)))
+        });
+    }
+
+    /// Gives each found block the name of the first that points to it; returns them.
+    fn settle(&mut self, mut found: Vec<(u32, u32)>, names: &mut FxHashMap<KindId, KindId>) -> Vec<u32> {
+        found.par_sort_unstable();
+        found.dedup_by_key(|(to, _)| *to);
+        for (to, from) in &found {
+            let Some(kind) = self.census.mark(*from).as_kind() else { continue };
+            let name = match names.get(&kind) {
+                Some(name) => *name,
+                None => {
+                    let source = self.census.kinds.get(kind).clone();
+                    // What an object's data leads to is the object's data; what a thing leads to, its own.
+                    let (name, detail) = match (source.kind.starts_with("data of "), source.sure) {
+                        (false, Sure::Signature | Sure::Owner) if source.domain == Domain::Native => {
+                            (format!("data of {}", source.kind), source.detail)
+                        }
+                        _ => (source.kind, source.detail),
+                    };
+                    let name = self.census.kinds.intern(source.domain, &name, &detail, Sure::Owner);
+                    names.insert(kind, name);
+                    name
+                }
+            };
+            self.set(*to, name);
+        }
+        found.into_iter().map(|(to, _)| to).collect()
+    }
+
+    /// The unnamed blocks at whose start a word of the range points.
+    fn starts_in(&self, reader: &mut Reader, range: std::ops::Range<u64>, mut f: impl FnMut(u32)) {
+        let mut at = range.start.next_multiple_of(8);
+        let mut scratch = Vec::new();
+        while at < range.end {
+            // Up to a page's end: the next one may not be there.
+            let end = (at / WINDOW + 1).saturating_mul(WINDOW).min(range.end);
+            if let Ok(bytes) = reader.window(at, (end - at) as usize, &mut scratch) {
+                for word in bytes.as_chunks::<8>().0 {
+                    let word = u64::from_le_bytes(*word);
+                    if word != 0
+                        && word.is_multiple_of(16)
+                        && let Some(id) = self.blocks.at(word)
+                        && self.census.mark(id).is_none()
+                    {
+                        f(id);
+                    }
+                }
+            }
+            at = end;
+        }
+    }
+}
