@@ -87,7 +87,7 @@ fn documents() {
     let pid = target.pid().to_string();
     let entries = json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"]);
     let entry = entries["rows"][0]["addr"].as_str().unwrap();
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 15] = [
         ("blocks", &["select", &pid, "bytes > 16 and type is not null or state = 'free'", "--limit", "5000"]),
         ("show", &["show", &pid, entry]),
         ("hexdump", &["hexdump", &pid, entry, "100"]),
@@ -100,6 +100,9 @@ fn documents() {
         ("map", &["map", &pid]),
         ("map_sharing", &["map", &pid, "--sharing"]),
         ("sizes", &["sizes", &pid]),
+        ("path", &["path", &pid, "--type", "Entry"]),
+        ("retained", &["retained", &pid, "--limit", "5"]),
+        ("retained_types", &["retained", &pid, "--by", "type", "--limit", "5"]),
     ];
     for (name, arguments) in cases {
         let document = json(arguments);

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 fn help_pages() {
     insta::assert_snapshot!("help", stdout(&mut wmr(&["--help"])));
     for command in [
-        "ps", "heap", "select", "used", "free", "all", "show", "hexdump", "arenas", "map", "sizes", "leaks",
-        "snapshot", "core", "watch", "diff", "label", "log", "demo",
+        "ps", "heap", "select", "used", "free", "all", "show", "hexdump", "arenas", "map", "sizes", "path",
+        "retained", "leaks", "snapshot", "core", "watch", "diff", "label", "log", "demo",
     ] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&mut wmr(&[command, "--help"])));
     }

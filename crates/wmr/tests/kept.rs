@@ -255,10 +255,26 @@ fn no_secret_survives_in_a_stripped_file() {
                 let [mut a, mut b] = [&whole, &stripped].map(|file| said(command, file));
                 for document in [&mut a, &mut b] {
                     document["notes"] = Value::Null;
+                    told_by_content(document);
                     document["target"]["cmdline"] = Value::Null;
                 }
                 assert_eq!(b, a, "{}, {allocator}: {command:?}", python.version);
             }
+        }
+    }
+}
+
+/// Takes out what is named by what is in it: native memory, of which nothing but addresses is kept.
+fn told_by_content(document: &mut Value) {
+    let native =
+        |row: &Value| matches!(row["domain"].as_str(), Some("native" | "unknown")) || row["sure"] == "owner";
+    document["total"] = Value::Null;
+    if let Some(rows) = document["rows"].as_array_mut() {
+        rows.retain(|row| !native(row));
+    }
+    if let Some(ledger) = document["ledger"].as_object_mut() {
+        for figure in ["named", "unknown", "heap_named_percent", "rows"] {
+            ledger.remove(figure);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::screen::{Look, Screen};
 use crate::text::{cut, shown};
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_heap::graph::{Bits, Merged};
+use wmr_heap::graph::{Bits, Merged, Step};
 use wmr_heap::roots;
 use wmr_memory::Reader;
 
@@ -74,7 +74,7 @@ pub fn run(word: &OsStr, of: Of, limit: Option<usize>, options: &Options) -> Res
     let reach = roots::reach(&holders.graph, &holders.roots);
     let size = |node: u32| holders.graph.sizes.get(node as usize).copied().unwrap_or(0);
     let merged = Merged::of(&reach, &wanted, size);
-    let rows = rows(&holders, &merged);
+    let rows = rows(&holders, &merged, !options.json && limit != Some(0));
     let (rows, truncated) = limited(rows, limit.unwrap_or(if options.json { 0 } else { SHOWN }));
     let body = Body {
         of: name,
@@ -110,7 +110,7 @@ fn of_type(subject: &Subject, holders: &Holders, name: &str) -> Result<Bits, Fai
 }
 
 /// The tree of paths, most objects first.
-fn rows(holders: &Holders, merged: &Merged) -> Vec<Row> {
+fn rows(holders: &Holders, merged: &Merged, folded: bool) -> Vec<Row> {
     /// Deeper than this is one chain: a linked list.
     const DEEPEST: usize = 64;
     let mut children: Vec<Vec<u32>> = vec![Vec::new(); merged.steps.len()];
@@ -121,9 +121,10 @@ fn rows(holders: &Holders, merged: &Merged) -> Vec<Row> {
             None => todo.push((i as u32, 0, None)),
         }
     }
-    let order = |list: &mut Vec<u32>| list.sort_by_key(|&i| merged.steps[i as usize].count);
-    children.iter_mut().for_each(order);
-    todo.sort_by_key(|&(i, ..)| merged.steps[i as usize].count);
+    // What is taken last comes first: most objects, then in the order they are held.
+    let key = |i: u32| (merged.steps[i as usize].count, std::cmp::Reverse(i));
+    children.iter_mut().for_each(|list| list.sort_unstable_by_key(|&i| key(i)));
+    todo.sort_unstable_by_key(|&(i, ..)| key(i));
     let mut reader = holders.subject.target.reader();
     let mut rows = Vec::new();
     // Far more than anybody reads, and bounded.
@@ -133,11 +134,39 @@ fn rows(holders: &Holders, merged: &Merged) -> Vec<Row> {
         let at = rows.len();
         rows.push(row(holders, &mut reader, merged, i, depth, parent));
         // What was asked for is the end of its path.
-        if depth < DEEPEST && !step.wanted {
-            todo.extend(children[i as usize].iter().map(|&child| (child, depth + 1, Some(at))));
+        if depth >= DEEPEST || step.wanted {
+            continue;
         }
+        let mut below = &children[i as usize][..];
+        let ends = below.iter().all(|&child| merged.steps[child as usize].wanted);
+        if folded && ends && below.len() > FEW + 1 {
+            let (rest, shown) = below.split_at(below.len() - FEW);
+            below = shown;
+            for &child in below.iter().rev() {
+                rows.push(row(holders, &mut reader, merged, child, depth + 1, Some(at)));
+            }
+            rows.push(folded_row(merged, rest, depth + 1, at));
+            continue;
+        }
+        todo.extend(below.iter().map(|&child| (child, depth + 1, Some(at))));
     }
     rows
+}
+
+/// Of many that hang on one, so many are shown to people.
+const FEW: usize = 3;
+
+fn folded_row(merged: &Merged, rest: &[u32], depth: usize, parent: usize) -> Row {
+    let sum = |figure: fn(&Step) -> u64| rest.iter().map(|&i| figure(&merged.steps[i as usize])).sum();
+    Row {
+        parent: Some(parent),
+        depth,
+        by: format!("… {} more", grouped(rest.len() as u64)),
+        address: String::new(),
+        name: String::new(),
+        count: sum(|step| step.count),
+        bytes: sum(|step| step.bytes),
+    }
 }
 
 fn row(
