@@ -50,7 +50,10 @@ pub(super) fn release(
     }
     lists.safe = false;
     let plain = lists.all(arenas, state, candidates, tcache_count);
-    if plain.chunks.len() > safe.chunks.len() { plain } else { safe }
+    // Read the wrong way, even the end of a list of one leads nowhere.
+    let better = (plain.bad_lists, safe.chunks.len()) < (safe.bad_lists, plain.chunks.len())
+        || plain.chunks.len() > safe.chunks.len();
+    if better { plain } else { safe }
 }
 
 struct Lists<'r, 'm, 'h> {
