@@ -85,7 +85,8 @@ records! {
         constraints=__constraints__ evaluate_constraints default_value=__default__ evaluate_default"]
     "typing.ParamSpec" "paramspecobject" ["name=__name__ bound=__bound__ default_value=__default__
         evaluate_default"]
-    "typing.TypeVarTuple" "typevartupleobject" ["name=__name__ default_value=__default__ evaluate_default"]
+    "typing.TypeVarTuple" "typevartupleobject" ["name=__name__ bound=__bound__
+        default_value=__default__ evaluate_default"]
     "string.templatelib.Template" "templateobject" ["strings interpolations"]
     "string.templatelib.Interpolation" "interpolationobject" ["value expression conversion format_spec"]
     "lazy_import" "PyLazyImportObject" ["lz_builtins lz_from lz_attr lz_code"]
@@ -107,7 +108,7 @@ records! {
     "coroutine" "PyCoroObject" ["@gi cr_origin cr_origin_or_finalizer"]
     "async_generator" "PyAsyncGenObject" ["@gi ag_finalizer ag_origin_or_finalizer"]
     "async_generator_asend" "PyAsyncGenASend" ["ags_gen ags_sendval"]
-    "async_generator_athrow" "PyAsyncGenAThrow" ["agt_gen agt_args"]
+    "async_generator_athrow" "PyAsyncGenAThrow" ["agt_gen agt_args agt_typ agt_tb agt_val"]
     "async_generator_wrapped_value" "_PyAsyncGenWrappedValue" ["agw_val"]
     "coroutine_wrapper" "PyCoroWrapper" ["cw_coroutine"]
     "traceback" "PyTracebackObject" ["tb_next tb_frame"]
@@ -174,7 +175,8 @@ records! {
     "functools.KeyWrapper" "keyobject" ["cmp object"]
     "operator.itemgetter" "itemgetterobject" ["item"]
     "operator.attrgetter" "attrgetterobject" ["attr"]
-    "operator.methodcaller" "methodcallerobject" ["name args kwds xargs"]
+    "operator.methodcaller" "methodcallerobject" ["name args kwds xargs vectorcall_args!xargs
+        vectorcall_kwnames!xargs"]
     "itertools.accumulate" "accumulateobject" ["total it binop initial"]
     "itertools.batched" "batchedobject" ["it"]
     "itertools.chain" "chainobject" ["source active"]
@@ -241,7 +243,7 @@ records! {
     "_ctypes.CField" "PyCFieldObject" ["proto name"]
     "_ctypes.CThunkObject" "CThunkObject" ["converters callable restype"]
     // The exceptions it has as members are the module's.
-    "sqlite3.Connection|_sqlite3.Connection" "pysqlite_Connection" ["statement_cache cache cursors blobs
+    "sqlite3.Connection|_sqlite3.Connection" "pysqlite_Connection" ["isolation_level!state statement_cache cache cursors blobs
         statements row_factory text_factory function_pinboard function_pinboard_trace_callback
         function_pinboard_progress_handler function_pinboard_authorizer_cb collations"]
     "StgDict" "StgDictObject" ["proto argtypes converters restype checker"]

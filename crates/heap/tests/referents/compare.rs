@@ -3,6 +3,7 @@
 use super::hidden::{HIDDEN, SAID_FOR_OTHERS};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wmr_cpython::family::Family;
+use wmr_cpython::model::flags;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{At, Reference, Strength, label, references};
 use wmr_cpython::types::{TypeCache, Types};
@@ -82,6 +83,10 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
             note(ty, "has no known type".to_owned(), format!("{addr:#x}"));
             continue;
         };
+        let said_by = match object.shape.family {
+            Family::Module => format!("module {}", name_of(model, target, &object)),
+            _ => ty.to_owned(),
+        };
         let ty = if object.shape.family == Family::Type { "type" } else { ty };
         // The collector does not go through static types: they are not in its memory.
         if ty == "type" && types.is_static(addr) {
@@ -115,16 +120,22 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         let own_type = model.type_of(&mut reader, addr).unwrap_or(0);
         for (missed, n) in left.iter().filter(|(_, n)| **n > 0) {
             // Instances of static types never say their type; what some types say of it twice is once.
-            if *missed == own_type || SAID_FOR_OTHERS.iter().any(|(t, _)| matches(t, ty)) {
+            if *missed == own_type || SAID_FOR_OTHERS.iter().any(|(t, _)| matches(t, &said_by)) {
                 continue;
             }
-            let of_dict = old_values && ours.iter().any(|r| r.at == At::Field("__dict__"));
+            let of_dict = old_values
+                && object.shape.flags & flags::MANAGED_DICT != 0
+                && ours.iter().any(|r| r.at == At::Field("__dict__"));
             if of_dict {
                 continue;
             }
             right = false;
             let of = cache_name(model, target, *missed);
-            note(ty, format!("a referent {of} is not found"), format!("{addr:#x} → {missed:#x} ×{n}"));
+            note(
+                ty,
+                format!("a referent {of} is not found"),
+                format!("{addr:#x} {} → {missed:#x} ×{n}", name_of(model, target, &object)),
+            );
         }
         equal += u64::from(right);
     }
@@ -166,4 +177,16 @@ fn cache_name(model: &wmr_cpython::model::Model, target: &Target, addr: u64) -> 
     };
     let mut name = name;
     String::from_utf8_lossy(&name().unwrap_or_default()).into_owned()
+}
+
+/// The name a module or class has.
+fn name_of(model: &wmr_cpython::model::Model, target: &Target, object: &Object) -> String {
+    let mut reader = target.reader();
+    let mut name = None;
+    references(model, &mut target.reader(), object, &mut |r| {
+        if r.at == At::Field("__name__") {
+            name = wmr_cpython::strings::read_text(model, &mut reader, r.addr, 60);
+        }
+    });
+    name.unwrap_or_default()
 }

@@ -298,11 +298,12 @@ def report():
     every = objects + keep
     n = len(every)
     mine.add(id(every))
+    # types become ready when somebody asks for an attribute, and then are among their base's subclasses
+    for o in every: named(o)
     for o in every:
         i = id(o)
         if i in mine or i in seen: continue
         seen.add(i)
-        # a sink of the report itself
         rows.append('refs %s %s %s' % (hexadecimal(i), named(o), ' '.join([hexadecimal(id(r)) for r in gc.get_referents(o)])))
     out = '\n'.join(rows) + '\n'
     return out.encode('ascii')

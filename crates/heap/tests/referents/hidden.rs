@@ -32,5 +32,8 @@ pub const HIDDEN: &[(&str, &str, &str)] = &[
 /// `(types, why)`: types that report what other objects hold.
 pub const SAID_FOR_OTHERS: &[(&str, &str)] = &[
     ("functools._lru_cache_wrapper", "goes through its links, which are objects with a key and a result"),
+    ("_ctypes.PyCPointerType", "up to 3.12 goes to what its namespace, a StgDict, points to"),
+    ("module _decimal", "the exceptions are in tables of their own"),
+    ("module atexit", "the callbacks are in a table of their own"),
     ("builtins.PyCapsule", "what C code keeps behind the pointer"),
 ];
