@@ -70,12 +70,12 @@ pub fn module_state(model: &Model, reader: &mut Reader, addr: u64, give: Give) -
 
 /// Is there something at `addr` whose type is a type?
 fn is_object(model: &Model, reader: &mut Reader, addr: u64) -> bool {
-    if addr < LEAST_ADDRESS || addr % 8 != 0 {
+    if addr < LEAST_ADDRESS || !addr.is_multiple_of(8) {
         return false;
     }
     let Ok(ty) = model.type_of(reader, addr) else { return false };
     let Ok(tp_flags) = reader.u64(ty.wrapping_add(model.layout.type_object.tp_flags)) else { return false };
-    if tp_flags & flags::READY == 0 || ty % 8 != 0 {
+    if tp_flags & flags::READY == 0 || !ty.is_multiple_of(8) {
         return false;
     }
     let mut at = ty;

@@ -42,12 +42,18 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         let shape = cache.type_of(&mut target.reader(), addr)?;
         Some(Object { addr, shape, evidence: Evidence::Plausible, tracked: false })
     };
+    // A table of strings alone is not asked for them; Python 2 asks for all.
+    let mut keys = TypeCache::new(&types, target.reader());
+    let mut key_is_str =
+        |addr| keys.type_of(&mut target.reader(), addr).is_some_and(|s| s.family == Family::Str);
     // (type, what) → count, an example
     let mut wrong: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
     let mut note = |ty: &str, what: String, example: String| {
         wrong.entry((ty.to_owned(), what)).or_insert((0, example)).0 += 1;
     };
     let old_values = (0x030d_0000..0x030d_0300).contains(&model.hex);
+    let (mut exact, mut maybe) = (0, BTreeMap::<String, u64>::new());
+    let mut sorts = BTreeMap::<String, u64>::new();
     let (mut compared, mut equal, mut labels, mut names) = (0, 0, 0, BTreeSet::new());
     for line in truth {
         let mut words = line.split(' ');
@@ -71,7 +77,13 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
                 } else if ours.is_empty() && !wanted.starts_with('.') {
                     note("label", wanted.clone(), "no reference".to_owned());
                 }
-                labels += 1;
+                if !ours.is_empty() || closure.is_some() {
+                    let sort =
+                        ours.first().map_or("closure", |o| o.split([' ', '.']).next().unwrap_or_default());
+                    let sort = if sort.starts_with('[') { "[item]" } else { sort };
+                    *sorts.entry(sort.to_owned()).or_default() += 1;
+                    labels += 1;
+                }
                 continue;
             }
             _ => continue,
@@ -102,12 +114,18 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         // What is sure first, then what may be.
         ours.sort_by_key(|r| (r.strength, r.at == At::Type || matches!(r.at, At::Key(_))));
         for r in &ours {
+            match r.strength {
+                Strength::Maybe => *maybe.entry(ty.to_owned()).or_default() += 1,
+                _ => exact += 1,
+            }
             let n = left.entry(r.addr).or_default();
             if *n > 0 && r.strength != Strength::Weak {
                 *n -= 1;
                 continue;
             }
-            let optional = r.strength != Strength::Strong || r.at == At::Type || matches!(r.at, At::Key(_));
+            let optional = r.strength != Strength::Strong
+                || r.at == At::Type
+                || matches!(r.at, At::Key(_)) && key_is_str(r.addr);
             // Up to 3.13.2 an instance went on to report the values of its dict (GH-130327).
             let of_instance = old_values && matches!(r.at, At::Value(_) | At::Field("__dict__"));
             let optional = optional || of_instance;
@@ -139,7 +157,9 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         }
         equal += u64::from(right);
     }
-    eprintln!("    {equal} of {compared} objects of {} types equal, {labels} labels", names.len());
+    eprintln!("    {equal} of {compared} objects of {} types equal, {labels} labels {sorts:?}", names.len());
+    let scanned: u64 = maybe.values().sum();
+    eprintln!("    {exact} references exact, {scanned} may be: {maybe:?}");
     let mut found: Vec<String> =
         wrong.iter().map(|((ty, what), (n, example))| format!("{n} {ty}: {what} ({example})")).collect();
     if names.len() < 60 || compared < 5_000 || labels < 5_000 {
