@@ -131,10 +131,19 @@ fn by_family(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
 fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
     let at = usize::from(object.shape.fields.record).checked_sub(1)?;
     for held in model.layout.records.get(at)? {
+        if let Some(at) = held.when
+            && reader.u8(object.addr.wrapping_add(u64::from(at))).ok()? == 0
+        {
+            continue;
+        }
         let first = object.addr.wrapping_add(u64::from(held.offset));
         let count = match held.many {
             Many::One => {
                 give(reader.u64(first).ok()?, held.strength, At::Field(held.label));
+                continue;
+            }
+            Many::Ring(at) => {
+                elements::ring(reader, object.addr, first, at, give)?;
                 continue;
             }
             Many::Fixed(n) => u64::from(n),

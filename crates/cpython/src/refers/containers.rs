@@ -10,6 +10,24 @@ use wmr_memory::Reader;
 /// Most blocks of a deque, or nodes of an OrderedDict, that are followed.
 const MAX_CHAIN: u64 = 1 << 28;
 
+/// Notices when a chain has come round to a link it was at (Brent's cycle finding).
+#[derive(Default)]
+struct Came {
+    mark: u64,
+    steps: u64,
+}
+
+impl Came {
+    fn round(&mut self, link: u64) -> bool {
+        let again = link == self.mark;
+        self.steps += 1;
+        if self.steps.is_power_of_two() {
+            self.mark = link;
+        }
+        again
+    }
+}
+
 pub fn list(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = model.layout.list;
     let size = u64::try_from(model.size_field(reader, addr).ok()?).ok()?;
@@ -87,8 +105,9 @@ pub fn order(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Optio
     let (odict, node) = (model.layout.odict?, model.layout.odict_node?);
     let mut at = reader.u64(addr.wrapping_add(odict.od_first)).ok()?;
     let count = reader.u64(addr.wrapping_add(model.layout.dict.ma_used?)).ok()?.min(MAX_CHAIN);
+    let mut came = Came::default();
     for i in 0..count {
-        if at == 0 {
+        if at == 0 || came.round(at) {
             break;
         }
         give(reader.u64(at.wrapping_add(node.key)).ok()?, Strong, At::Order(i));
@@ -140,9 +159,10 @@ pub fn deque(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Optio
     let last = reader.u64(addr.wrapping_add(deque.rightblock)).ok()?;
     let mut at = reader.u64(addr.wrapping_add(deque.leftblock)).ok()?;
     let mut slot = reader.u64(addr.wrapping_add(deque.leftindex)).ok()?;
+    let mut came = Came::default();
     for i in 0..n.min(MAX_CHAIN) {
         if slot >= room {
-            if at == last {
+            if at == last || came.round(at) {
                 break;
             }
             at = reader.u64(at.wrapping_add(block.rightlink)).ok()?;

@@ -1,4 +1,4 @@
-//! References of XML elements, whose attributes and children are in a block of their own.
+//! References in blocks that extension types own: attributes and children of XML elements, rings.
 
 use super::Strength::Strong;
 use super::{At, Give};
@@ -24,6 +24,21 @@ pub fn children(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Op
     let items = reader.u64(block.wrapping_add(extra.children)).ok()?;
     for i in 0..length.min(room) {
         give(reader.u64(items.wrapping_add(8 * i)).ok()?, Strong, At::Item(i));
+    }
+    Some(())
+}
+
+/// Items of a ring from its first position on, through the end of its room.
+pub fn ring(reader: &mut Reader, addr: u64, field: u64, at: [u32; 3], give: Give) -> Option<()> {
+    let items = reader.u64(field).ok()?;
+    let mut fact = |at: u32| reader.u64(addr.wrapping_add(u64::from(at))).ok();
+    let (first, room, count) = (fact(at[0])?, fact(at[1])?, fact(at[2])?);
+    if first >= room {
+        return None;
+    }
+    for i in 0..count.min(room) {
+        let slot = if i < room - first { first + i } else { i - (room - first) };
+        give(reader.u64(items.wrapping_add(slot.wrapping_mul(8))).ok()?, Strong, At::Item(i));
     }
     Some(())
 }

@@ -74,7 +74,9 @@ impl Fields {
         // A structure that is known says more of its words than its members do, which show some of them.
         let known = if inherited.record != 0 { low_words(start) } else { 0 };
         fields.slots |= own_slots & !known;
-        if !class {
+        // A structseq declares its items, and the basic size of a tuple is less than it has.
+        let items = ty.base.is_some_and(|b| b.family == Family::Tuple);
+        if !class && !items {
             let weak = reader.i64(ty.addr.wrapping_add(l.type_object.tp_weaklistoffset)).unwrap_or(0);
             let var = if ty.itemsize != 0 { mask(header) } else { 0 };
             let elsewhere = mask_signed(ty.dictoffset) | mask_signed(weak) | fields.slots | var;

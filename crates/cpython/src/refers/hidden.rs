@@ -75,7 +75,7 @@ fn is_object(model: &Model, reader: &mut Reader, addr: u64) -> bool {
     }
     let Ok(ty) = model.type_of(reader, addr) else { return false };
     let Ok(tp_flags) = reader.u64(ty.wrapping_add(model.layout.type_object.tp_flags)) else { return false };
-    if tp_flags & flags::READY == 0 || ty % 8 != 0 {
+    if tp_flags & flags::READY == 0 || !ty.is_multiple_of(8) {
         return false;
     }
     let mut at = ty;

@@ -92,11 +92,11 @@ fn local(model: &Model, reader: &mut Reader, object: &Object, index: u32) -> Opt
         for names in ["co_varnames", "co_cellvars", "co_freevars"] {
             let tuple = reader.u64(code.wrapping_add(t.offset("PyCodeObject", names)?)).ok()?;
             let count = u64::try_from(model.size_field(reader, tuple).ok()?).ok()?;
-            if index - before < count {
+            if index >= before && index - before < count {
                 let name = text_item(model, reader, tuple, index - before)?;
                 return Some((name, names == "co_freevars"));
             }
-            before += count;
+            before = before.saturating_add(count);
         }
         return None;
     }
@@ -115,7 +115,9 @@ fn local(model: &Model, reader: &mut Reader, object: &Object, index: u32) -> Opt
 fn text_item(model: &Model, reader: &mut Reader, tuple: u64, index: u64) -> Option<String> {
     let count = u64::try_from(model.size_field(reader, tuple).ok()?).ok()?;
     let index = Some(index).filter(|i| *i < count)?;
-    let item = reader.u64(tuple.wrapping_add(model.layout.tuple.ob_item + 8 * index)).ok()?;
+    let item = reader
+        .u64(tuple.wrapping_add(model.layout.tuple.ob_item).wrapping_add(index.wrapping_mul(8)))
+        .ok()?;
     read_text(model, reader, item, MAX_TEXT)
 }
 
@@ -141,7 +143,9 @@ fn shown(model: &Model, reader: &mut Reader, key: u64) -> Option<String> {
         }
         (b"int", true) => reader.i64(key.wrapping_add(model.layout.object.size)).ok()?.to_string(),
         (b"int", false) | (b"long", true) => int(model, reader, key)?,
-        (b"float", _) => format!("{:?}", f64::from_bits(reader.u64(key + model.layout.object.size).ok()?)),
+        (b"float", _) => {
+            format!("{:?}", f64::from_bits(reader.u64(key.wrapping_add(model.layout.object.size)).ok()?))
+        }
         (other, _) => format!("<{}>", escaped(&String::from_utf8_lossy(other))),
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! A field is `path`, `path=label` where a person knows it by another name, `~path` where it does not
 //! keep its object alive, `path[]` for `ob_size` pointers, `path[n]` for n of them, `path[field]` for as
-//! many as a field of the structure says, `path!other` only where there is no other field. Fields a version does not have are left out there. The dict
+//! many as a field of the structure says, `path!other` only where there is no other field, `path?flag` where a
+//! byte of the object says so, `path[ring]` for a ring buffer (`RingBuf`, `_queuemodule.c`). Fields a version does not have are left out there. The dict
 //! at `tp_dictoffset` is nobody's field: every type has it alike (`instances.rs`).
 
 use super::Strength;
@@ -17,6 +18,8 @@ pub enum Many {
     Fixed(u32),
     /// As many as the 32-bit field at this offset says.
     CountAt(u32),
+    /// The field points to a ring: offsets of its first position, its room and its length.
+    Ring([u32; 3]),
 }
 
 /// A field that holds objects.
@@ -26,6 +29,8 @@ pub struct Held {
     pub label: &'static str,
     pub strength: Strength,
     pub many: Many,
+    /// Offset of a byte that says whether the field is there: not all instances have room for it.
+    pub when: Option<u32>,
 }
 
 /// A structure whose every reference is known.
@@ -85,7 +90,8 @@ records! {
         constraints=__constraints__ evaluate_constraints default_value=__default__ evaluate_default"]
     "typing.ParamSpec" "paramspecobject" ["name=__name__ bound=__bound__ default_value=__default__
         evaluate_default"]
-    "typing.TypeVarTuple" "typevartupleobject" ["name=__name__ default_value=__default__ evaluate_default"]
+    "typing.TypeVarTuple" "typevartupleobject" ["name=__name__ bound=__bound__
+        default_value=__default__ evaluate_default"]
     "string.templatelib.Template" "templateobject" ["strings interpolations"]
     "string.templatelib.Interpolation" "interpolationobject" ["value expression conversion format_spec"]
     "lazy_import" "PyLazyImportObject" ["lz_builtins lz_from lz_attr lz_code"]
@@ -107,7 +113,7 @@ records! {
     "coroutine" "PyCoroObject" ["@gi cr_origin cr_origin_or_finalizer"]
     "async_generator" "PyAsyncGenObject" ["@gi ag_finalizer ag_origin_or_finalizer"]
     "async_generator_asend" "PyAsyncGenASend" ["ags_gen ags_sendval"]
-    "async_generator_athrow" "PyAsyncGenAThrow" ["agt_gen agt_args"]
+    "async_generator_athrow" "PyAsyncGenAThrow" ["agt_gen agt_args agt_typ agt_tb agt_val"]
     "async_generator_wrapped_value" "_PyAsyncGenWrappedValue" ["agw_val"]
     "coroutine_wrapper" "PyCoroWrapper" ["cw_coroutine"]
     "traceback" "PyTracebackObject" ["tb_next tb_frame"]
@@ -121,7 +127,7 @@ records! {
      exceptions.UnicodeDecodeError|exceptions.UnicodeTranslateError" "PyUnicodeErrorObject"
         ["@exc encoding object reason"]
     "OSError|exceptions.EnvironmentError" "PyOSErrorObject"
-        ["@exc myerrno=errno errno strerror filename filename2"]
+        ["@exc myerrno=errno strerror filename filename2"]
     "SystemExit|exceptions.SystemExit" "PySystemExitObject" ["@exc code"]
     "StopIteration" "PyStopIterationObject" ["@exc value"]
     "NameError" "PyNameErrorObject" ["@exc name"]
@@ -130,7 +136,9 @@ records! {
     // containers beyond the families, views, iterators
     "collections.defaultdict" "defdictobject" ["default_factory"]
     "collections.deque" "dequeobject" []
-    "_collections._deque_iterator|_collections._deque_reverse_iterator|deque_iterator|deque_reverse_iterator"
+    "_collections._deque_iterator|_collections._deque_reverse_iterator|\
+     collections._deque_iterator|collections._deque_reverse_iterator|\
+     deque_iterator|deque_reverse_iterator"
         "dequeiterobject" ["deque"]
     "collections._tuplegetter|_collections._tuplegetter" "tuplegetter" ["doc=__doc__"]
     "dict_keys|dict_values|dict_items" "_PyDictViewObject" ["dv_dict=mapping"]
@@ -174,7 +182,8 @@ records! {
     "functools.KeyWrapper" "keyobject" ["cmp object"]
     "operator.itemgetter" "itemgetterobject" ["item"]
     "operator.attrgetter" "attrgetterobject" ["attr"]
-    "operator.methodcaller" "methodcallerobject" ["name args kwds xargs"]
+    "operator.methodcaller" "methodcallerobject" ["name args kwds xargs vectorcall_args!xargs
+        vectorcall_kwnames!xargs"]
     "itertools.accumulate" "accumulateobject" ["total it binop initial"]
     "itertools.batched" "batchedobject" ["it"]
     "itertools.chain" "chainobject" ["source active"]
@@ -185,7 +194,6 @@ records! {
     "itertools.cycle" "cycleobject" ["it saved"]
     "itertools.dropwhile" "dropwhileobject" ["func it"]
     "itertools.filterfalse|itertools.ifilterfalse" "filterfalseobject" ["func it"]
-    "itertools.ifilter|itertools.imap" "filterobject" ["func it iters"]
     "itertools.groupby" "groupbyobject" ["it keyfunc tgtkey currkey currvalue"]
     "itertools._grouper" "_grouperobject" ["parent tgtkey"]
     "itertools.islice" "isliceobject" ["it"]
@@ -225,9 +233,16 @@ records! {
     // text, time and data
     "re.Pattern|_sre.SRE_Pattern" "PatternObject" ["groupindex indexgroup pattern"]
     "re.Match|_sre.SRE_Match" "MatchObject" ["string regs pattern=re"]
-    "_sre.SRE_Scanner" "ScannerObject" ["pattern state.string state.buffer.obj"]
+    "_sre.SRE_Scanner" "ScannerObject" ["pattern state.string"]
     "decimal.Decimal" "PyDecObject" []
+    "decimal.Context" "PyDecContextObject" ["traps flags"]
+    "decimal.ContextManager" "PyDecContextManagerObject" ["local global"]
+    "_queue.SimpleQueue" "simplequeueobject" ["lst buf.items[ring]"]
+    "_socket.socket" "PySocketSockObject" []
+    "_json.Encoder" "PyEncoderObject" ["markers defaultfn encoder indent key_separator item_separator"]
     "datetime.date" "PyDateTime_Date" []
+    "datetime.datetime" "PyDateTime_DateTime" ["tzinfo?hastzinfo"]
+    "datetime.time" "PyDateTime_Time" ["tzinfo?hastzinfo"]
     "datetime.timedelta" "PyDateTime_Delta" []
     "datetime.timezone" "PyDateTime_TimeZone" ["offset name"]
     "_random.Random" "RandomObject" []
@@ -241,7 +256,7 @@ records! {
     "_ctypes.CField" "PyCFieldObject" ["proto name"]
     "_ctypes.CThunkObject" "CThunkObject" ["converters callable restype"]
     // The exceptions it has as members are the module's.
-    "sqlite3.Connection|_sqlite3.Connection" "pysqlite_Connection" ["statement_cache cache cursors blobs
+    "sqlite3.Connection|_sqlite3.Connection" "pysqlite_Connection" ["isolation_level!state statement_cache cursors blobs
         statements row_factory text_factory function_pinboard function_pinboard_trace_callback
         function_pinboard_progress_handler function_pinboard_authorizer_cb collations"]
     "StgDict" "StgDictObject" ["proto argtypes converters restype checker"]
@@ -318,6 +333,10 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
         None => (Strength::Strong, spec),
     };
     let (path, label) = spec.split_once('=').unwrap_or((spec, spec));
+    let (path, when) = match path.split_once('?') {
+        Some((path, flag)) => (path, Some(u32::try_from(table.offset(of, flag)?).ok()?)),
+        None => (path, None),
+    };
     let path = match path.split_once('!') {
         Some((_, other)) if table.offset(of, other).is_some() => return None,
         Some((path, _)) => path,
@@ -329,6 +348,14 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
             let count = count.trim_end_matches(']');
             let many = match count.parse() {
                 Ok(n) => Many::Fixed(n),
+                Err(_) if count == "ring" => {
+                    let ring = path.rsplit_once('.')?.0;
+                    let at = |name: &str| {
+                        let at = table.offset(of, &format!("{ring}.{name}"))?;
+                        u32::try_from(at).ok()
+                    };
+                    Many::Ring([at("get_idx")?, at("items_cap")?, at("num_items")?])
+                }
                 Err(_) if count.is_empty() => Many::Sized,
                 Err(_) => Many::CountAt(u32::try_from(table.offset(of, count)?).ok()?),
             };
@@ -340,7 +367,7 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
         let rest = path.strip_prefix("func.")?;
         table.offset("PyCFunctionObject", rest)
     })?;
-    Some(Held { offset: u32::try_from(offset).ok()?, label, strength, many })
+    Some(Held { offset: u32::try_from(offset).ok()?, label, strength, many, when })
 }
 
 #[cfg(test)]

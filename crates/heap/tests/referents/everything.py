@@ -198,6 +198,12 @@ add(local); add(lambda i: re.compile('(?P<a>x)(y)%d' % i)); add(lambda i: re.mat
 add(lambda i: re.compile('a').scanner('abc')); add(lambda i: struct.Struct('ii')); add(lambda i: struct.iter_unpack('i', b'abcd' * 4)); add(lambda i: array.array('d', [1]))
 add(lambda i: decimal.Decimal('1.5')); add(lambda i: decimal.getcontext()); add(lambda i: datetime.datetime.now()); add(lambda i: datetime.timedelta(1)); add(lambda i: random.Random(1))
 add(lambda i: datetime.timezone(datetime.timedelta(hours=1), 'n')); add(lambda i: datetime.datetime.now(datetime.timezone.utc)); add(lambda i: csv.reader(L())); add(lambda i: csv.writer(io.StringIO()))
+def queued(i):
+    q = __import__('queue').SimpleQueue()
+    for n in range(i * 4): q.put(U())
+    for n in range(i * 3): q.get()
+    for n in range(i * 2): q.put(U())
+    return q
 class S(ctypes.Structure): _fields_ = [('a', ctypes.c_int), ('p', ctypes.c_char_p)]
 add(lambda i: S(1, b'x' * 40)); add(lambda i: ctypes.pointer(S())); add(lambda i: (ctypes.c_int * 4)()); add(lambda i: ctypes.CFUNCTYPE(ctypes.c_int)(closure(i)))
 add(lambda i: ctypes.c_int(5)); add(lambda i: S.a); add(lambda i: ctypes.byref(S()))
@@ -210,7 +216,7 @@ def database(i):
     c = sqlite3.connect(':memory:'); k = c.cursor(); k.execute('select 1'); return c, k
 add(database)
 add(lambda i: types.CodeType); add(lambda i: compile('x = 1; y = "abc"', 'f', 'exec')); add(lambda i: type('T%d' % i, (New,), {'a': U()}))
-add(lambda i: __import__('json').decoder.JSONDecoder().scan_once); add(lambda i: __import__('queue').SimpleQueue()); add(lambda i: types.GetSetDescriptorType)
+add(lambda i: __import__('json').decoder.JSONDecoder().scan_once); add(lambda i: __import__('queue').SimpleQueue()); add(lambda i: queued(i), 12); add(lambda i: types.GetSetDescriptorType)
 source('''
 import contextvars
 variables = [contextvars.ContextVar('v%d' % i, default=U()) for i in range(60)]
@@ -298,11 +304,12 @@ def report():
     every = objects + keep
     n = len(every)
     mine.add(id(every))
+    # types become ready when somebody asks for an attribute, and then are among their base's subclasses
+    for o in every: named(o)
     for o in every:
         i = id(o)
         if i in mine or i in seen: continue
         seen.add(i)
-        # a sink of the report itself
         rows.append('refs %s %s %s' % (hexadecimal(i), named(o), ' '.join([hexadecimal(id(r)) for r in gc.get_referents(o)])))
     out = '\n'.join(rows) + '\n'
     return out.encode('ascii')

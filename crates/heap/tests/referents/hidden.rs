@@ -16,7 +16,9 @@ pub const HIDDEN: &[(&str, &str, &str)] = &[
     ("*.longrange_iterator|builtins.range|builtins.enumerate", "", "ints"),
     ("builtins.generator|builtins.coroutine|builtins.async_generator", ".gi_code", "of a finished one"),
     ("builtins.bytearray", ".bytes", "bytes"),
-    ("datetime.timezone", "", "not collected"),
+    ("decimal.Context", "", "not collected before 3.13"),
+    ("datetime.*", "", "not collected"),
+    ("_queue.SimpleQueue", "", "up to 3.8 not collected"),
     ("*.CArgObject", "", "not collected before 3.12"),
     ("*.StgDict", "", "is traversed as a dict"),
     ("*Struct", ".format", "bytes"),
@@ -32,5 +34,8 @@ pub const HIDDEN: &[(&str, &str, &str)] = &[
 /// `(types, why)`: types that report what other objects hold.
 pub const SAID_FOR_OTHERS: &[(&str, &str)] = &[
     ("functools._lru_cache_wrapper", "goes through its links, which are objects with a key and a result"),
+    ("_ctypes.PyCPointerType", "up to 3.12 goes to what its namespace, a StgDict, points to"),
+    ("module _decimal", "the exceptions are in tables of their own"),
+    ("module atexit", "the callbacks are in a table of their own"),
     ("builtins.PyCapsule", "what C code keeps behind the pointer"),
 ];

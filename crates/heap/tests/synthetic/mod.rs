@@ -4,11 +4,14 @@
 use wmr_alloc::Blocks;
 use wmr_alloc::pymalloc::{self, Roots};
 use wmr_cpython::model::Model;
+use wmr_cpython::object::{Evidence, Object};
+use wmr_cpython::refers::{label, references};
 use wmr_cpython::tables::KNOWN;
+use wmr_cpython::types::{TypeCache, Types};
 use wmr_heap::ledger::tally;
 use wmr_heap::{Census, Ledger, Mark};
 use wmr_memory::synthetic::SyntheticMemory;
-use wmr_memory::{Backing, Image, Mapping, PageState, Perms, Run, Segment};
+use wmr_memory::{Backing, Image, Mapping, PageState, Perms, Run, Segment, Target};
 
 const STATICS: u64 = 0x60_0000;
 const STATICS_BYTES: usize = 0x8000;
@@ -159,5 +162,27 @@ fn run(model: &Model, statics: Vec<u8>, arena: Vec<u8>, array: u64, mode: u8) ->
     let ledger = sums.ledger;
     assert_eq!(ledger.rows.iter().map(|r| r.bytes).sum::<u64>(), ledger.total, "the ledger does not add up");
     assert_eq!(census.marks().len(), blocks.len() as usize);
+    refer(&target, model, &blocks);
     Outcome { marks: census.marks().to_vec(), ledger }
+}
+
+/// Asks whatever has a type, object or not, what it refers to, and how each reference is written.
+fn refer(target: &Target, model: &Model, blocks: &Blocks) {
+    let types = Types::new(target, model, blocks);
+    let mut cache = TypeCache::new(&types, target.reader());
+    let mut reader = target.reader();
+    let (mut asked, mut labelled) = (0, 0);
+    for addr in (STATICS..STATICS + STATICS_BYTES as u64).chain(ARENA..ARENA + 7 * POOL).step_by(8) {
+        let Some(shape) = cache.type_of(&mut reader, addr) else { continue };
+        let object = Object { addr, shape, evidence: Evidence::Plausible, tracked: false };
+        let mut found = Vec::new();
+        references(model, &mut reader, &object, &mut |r| found.push(r));
+        asked += 1;
+        for reference in found.iter().take(50) {
+            labelled += usize::from(!label(model, &mut reader, &object, reference).is_empty());
+        }
+        if asked > 2_000 || labelled > 20_000 {
+            break;
+        }
+    }
 }
