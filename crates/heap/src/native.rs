@@ -84,22 +84,16 @@ impl Native<'_> {
         also: impl Fn(Mark) -> bool + Sync,
         ask: impl Fn(&mut Reader, Block) -> Option<T> + Sync,
     ) -> Vec<(u32, T)> {
-        let census = &*self.census;
-        let found: Vec<Vec<(u32, T)>> = (0..self.blocks.spans().len())
-            .into_par_iter()
+        // The column of marks alone is looked through: few blocks of many are asked.
+        let marks = self.census.marks().par_iter().enumerate();
+        marks
+            .filter(|(_, mark)| mark.is_none() || also(**mark))
             .map_init(
                 || self.target.reader(),
-                |reader, span| {
-                    let wanted = |block: &Block| {
-                        let mark = census.mark(block.id);
-                        mark.is_none() || also(mark)
-                    };
-                    let asked = self.blocks.iter_span(span).filter(wanted);
-                    asked.filter_map(|block| Some((block.id, ask(reader, block)?))).collect()
-                },
+                |reader, (id, _)| Some((id as u32, ask(reader, self.blocks.block(id as u32))?)),
             )
-            .collect();
-        found.into_iter().flatten().collect()
+            .flatten_iter()
+            .collect()
     }
 }
 

@@ -117,7 +117,7 @@ fn w1_records_in_every_representation() {
         seen.expect("str", seen.said("str_unique"));
         seen.expect("tuple", seen.said("tuple"));
         seen.expect("dict", seen.said("dict"));
-        seen.expect_named(95.0);
+        seen.expect_named(98.0);
         seen.expect_pymalloc_named();
     });
 }
@@ -136,7 +136,7 @@ fn w2_an_unbounded_cache() {
         let strs = ["key_str", "etag_str", "body_str", "path_str"].map(|k| seen.said(k)).iter().sum();
         let found = seen.count("str");
         assert!(found >= strs, "{}: {found} str of {strs}", seen.python);
-        seen.expect_named(95.0);
+        seen.expect_named(98.0);
         seen.expect_pymalloc_named();
     });
 }
@@ -152,7 +152,7 @@ fn w3_items_of_object_arrays() {
         assert!(tuples >= seen.said("objarr_tuples"), "{}: {tuples} tuples", seen.python);
         let arrays = seen.count("numpy.ndarray");
         assert!(arrays >= seen.said("ndarray_small"), "{}: {arrays} arrays", seen.python);
-        seen.expect_named(60.0);
+        seen.expect_named(97.0);
         seen.expect_pymalloc_named();
     });
 }
@@ -177,7 +177,7 @@ fn w4_garbage_and_a_growing_list() {
         );
         let heap: u64 = ledger.rows.iter().filter(|r| r.domain.is_heap()).map(|r| r.bytes).sum();
         let live = 100.0 * (ledger.named_heap()) as f64 / (heap - leaked) as f64;
-        assert!(live >= 90.0, "{}: {live:.2} % of the live heap named", seen.python);
+        assert!(live >= 98.0, "{}: {live:.2} % of the live heap named", seen.python);
         seen.expect_pymalloc_named();
     });
 }
@@ -202,7 +202,7 @@ fn w5_small_objects() {
         for name in ["int", "float", "str"] {
             seen.expect(name, seen.said(name));
         }
-        seen.expect_named(95.0);
+        seen.expect_named(98.0);
         seen.expect_pymalloc_named();
     });
 }

@@ -257,6 +257,10 @@ fn no_secret_survives_in_a_stripped_file() {
                     document["notes"] = Value::Null;
                     told_by_content(document);
                     document["target"]["cmdline"] = Value::Null;
+                    // Whether something nobody knows is text cannot be told once the text is gone.
+                    if let Some(rows) = document["rows"].as_array_mut() {
+                        rows.retain(|row| row["domain"] != "unknown");
+                    }
                 }
                 assert_eq!(b, a, "{}, {allocator}: {command:?}", python.version);
             }

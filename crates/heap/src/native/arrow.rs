@@ -64,17 +64,20 @@ impl Native<'_> {
         buffers.chain(pools.into_iter().map(|range| known("arrow pool", Sure::Signature, range))).collect()
     }
 
-    /// What lies around the buffers in mappings of the shape that mimalloc, Arrow's pool, reserves: the
-    /// pool's own and what it keeps free. It asks for addresses of its own, so nobody's mapping joins them.
+    /// What lies around the buffers in mappings that mimalloc, Arrow's pool, reserved: the pool's own and
+    /// what it keeps free. It asks for addresses that the kernel gives to nobody by itself
+    /// (`_mi_os_get_aligned_hint`), so nobody's mapping joins them.
     fn pools(&self, buffers: &[Range<u64>]) -> Vec<Range<u64>> {
+        const HINTS: Range<u64> = 2 << 40..31 << 40;
         const SEGMENT: u64 = 32 << 20;
+        const ALIGNMENT: u64 = 4 << 20;
         let mut pools = Vec::new();
         for mapping in &self.target.mappings {
             let first = buffers.partition_point(|b| b.start < mapping.start);
             let inside = || buffers[first..].iter().take_while(|b| b.start < mapping.end);
-            let shaped = mapping.start.is_multiple_of(SEGMENT)
-                && mapping.end.is_multiple_of(SEGMENT)
-                && mapping.end - mapping.start >= 4 * SEGMENT;
+            let shaped = HINTS.contains(&mapping.start)
+                && mapping.start.is_multiple_of(ALIGNMENT)
+                && mapping.end - mapping.start >= SEGMENT;
             if !shaped || inside().next().is_none() {
                 continue;
             }

@@ -8,7 +8,7 @@ use crate::claims::NOBODY;
 use crate::kinds::{Domain, KindId, Sure};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
-use wmr_memory::Reader;
+use wmr_memory::{Image, Reader};
 
 /// Bytes of a block that are looked at for pointers, and at a time.
 const MAX_SCAN: u64 = 16 << 20;
@@ -47,7 +47,12 @@ impl Native<'_> {
     pub(super) fn reach_from_images(&mut self, python: Option<u64>) {
         let mut roots = Vec::new();
         let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
-        for image in &self.target.images {
+        // libc and its loader are left out: behind their static data blocks were found that are nobody's.
+        // Streams are known by their shape.
+        let is_libc = |image: &Image| {
+            ["_IO_2_1_stdout_", "_rtld_global"].iter().any(|name| image.symbol(name).is_some())
+        };
+        for image in self.target.images.iter().filter(|image| !is_libc(image)) {
             let found: Vec<u32> = image
                 .writable()
                 .collect::<Vec<_>>()

@@ -393,6 +393,11 @@ fn inside(kind: &crate::Kind) -> Inside {
         },
         // Links, and what the objects were before.
         (Domain::CPython, _) if kind.kind == "free list" => Inside::All(Fate::Fields),
+        // A stream has flags and addresses; what went through it is in its buffer.
+        (Domain::Native, _) if kind.kind == "FILE" => Inside::All(Fate::Keep),
+        // Blocks that state their sizes.
+        (Domain::Native, _) if kind.kind.starts_with("sqlite ") => Inside::All(Fate::Fields),
+        (Domain::CPython, _) if kind.kind == "parser arena" => Inside::All(Fate::Fields),
         // What was found by pointing or by shape may hold text.
         (Domain::CPython, _) if kind.sure != Sure::Exact => Inside::All(Fate::Addresses),
         (Domain::CPython | Domain::Malloc | Domain::Pymalloc, _) => Inside::All(Fate::Keep),

@@ -50,6 +50,11 @@ while len(out) < N:
     plant('nontype', words(1, id(o), 0, 0)); plant('nontype', words(1, none, 0, 0)); plant('nontype', words(1, id(t) + 8, 0, 0))
     # sizes that do not fit the block
     plant('size', words(1, id(list), 1 << 50, 0, 0)); plant('size', words(1, id(tuple), 1000, 0)); plant('size', words(1, id(bytes), 5000, 0))
+    # almost what libraries have: their shapes, with one thing wrong
+    plant('arena', words(256, 16, 0, out[-1][0] + 32) + b'\0' * 240); plant('arena', words(1 << 40, 16, 0, 0))
+    plant('stream', words(0xfbad2484) + words(*[out[-1][0]] * 27)); plant('sized', words(56, *[out[-1][0]] * 6))
+    plant('class', words(id(t), id(o), id(t))); plant('class', words(id(int) + 16, id(int) + 24, 0, 0))
+    plant('class', words(ctypes.cast(api.PyMem_Malloc, ctypes.c_void_p).value, 0, 0, 0))
 addresses = array.array('Q' if sys.version_info[0] > 2 else 'L', [p for p, _ in out])
 lines = '\n'.join('planted %x %s' % x for x in out) + '\n'
 del out, o, t
