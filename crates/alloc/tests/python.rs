@@ -80,6 +80,8 @@ fn compare(python: &Interpreter, mode: &str) {
             c.env("PYTHONMALLOC", mode);
         })
         .expect("starts");
+    // It may still free what the printing took.
+    wmr_testing::at_rest(child.pid()).expect("at rest");
     let target = attach(child.pid(), &LiveOptions::default()).expect("attaches");
     let runtime = Python::find(&target).unwrap_or_else(|e| panic!("{what}: {e}"));
     let walk = pymalloc::walk(&*target.memory, &target.mappings, &runtime.pymalloc_roots);

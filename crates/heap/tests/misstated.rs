@@ -26,6 +26,7 @@ gc.collect(); gc.disable()
             let line = process.truth().iter().find_map(|l| l.strip_prefix(kind)).expect("said");
             line.trim().parse().expect("a number")
         };
+        wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let inspection = wmr_heap::inspect(&target).expect("inspected");
         let all = inspection.misstated(&target);
@@ -51,6 +52,7 @@ fn honest_types_are_not_accused() {
         format!("{}{READY}", include_str!("truth/everything.py").split("\nclass Plain").next().unwrap());
     for python in interpreters() {
         let process = python.spawn(&script).expect("starts");
+        wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let inspection = wmr_heap::inspect(&target).expect("inspected");
         let accused: Vec<_> =

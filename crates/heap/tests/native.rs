@@ -8,6 +8,7 @@ use wmr_testing::{Target, compile_cpp, venv};
 const VERSIONS: [&str; 2] = ["3.11", "3.13"];
 
 fn look(process: &Target) -> Inspection {
+    wmr_testing::at_rest(process.pid()).expect("at rest");
     let target = attach(process.pid(), &Default::default()).expect("attached");
     inspect(&target).expect("inspected")
 }

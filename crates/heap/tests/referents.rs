@@ -18,6 +18,7 @@ fn referents_and_labels_are_the_targets_own() {
     for python in interpreters().iter().filter(|p| only.as_ref().is_none_or(|tag| *tag == p.tag)) {
         eprintln!("{} ({:?})", python.version, python.kind);
         let process = python.spawn(&script).expect("starts");
+        wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let found = compare(&target, process.truth());
         wrong.extend(

@@ -27,6 +27,9 @@ fn differences(python: &Interpreter, malloc: Option<&str>, how: How) -> Vec<Stri
         let file = file.map_err(|e| e.to_string())?;
         open_core(&file, &Default::default()).map_err(|e| e.to_string())
     };
+    if let Err(error) = wmr_testing::at_rest(process.pid()) {
+        return vec![error.to_string()];
+    }
     let target = match how {
         How::Live => attach(process.pid(), &Default::default()).map_err(|e| e.to_string()),
         How::Gcore => core(gcore(process.pid())),
@@ -95,6 +98,7 @@ fn planted_blocks_get_no_name() {
     let mut wrong = Vec::new();
     for python in interpreters() {
         let process = python.spawn(&script).expect("starts");
+        wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let inspection = wmr_heap::inspect(&target).expect("inspected");
         let mut seen = 0;
@@ -140,6 +144,7 @@ gc.collect(); gc.disable()
     for python in interpreters() {
         let script = format!("{SCRIPT}{}", wmr_testing::READY);
         let process = python.spawn(&script).expect("starts");
+        wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let inspection = wmr_heap::inspect(&target).expect("inspected");
         let rows = inspection.by_type(&target);

@@ -47,8 +47,11 @@ fn forget(value: &mut Value, name: &str) {
             fields.values_mut().for_each(|value| forget(value, name));
         }
         Value::Array(items) => items.iter_mut().for_each(|value| forget(value, name)),
-        // Advice names the target as it was typed.
-        Value::String(text) => *text = text.replace(name, "TARGET"),
+        // Advice names the target as it was typed: a word of its own, as a pid may stand in an address.
+        Value::String(text) => {
+            let words = text.split(' ').map(|word| if word == name { "TARGET" } else { word });
+            *text = words.collect::<Vec<_>>().join(" ");
+        }
         _ => {}
     }
 }
