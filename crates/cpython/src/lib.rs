@@ -4,6 +4,7 @@
 pub mod datastack;
 pub mod dicts;
 pub mod family;
+pub mod frames;
 pub mod freelists;
 pub mod gc;
 pub mod interned;

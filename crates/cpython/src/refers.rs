@@ -7,7 +7,7 @@
 mod containers;
 mod elements;
 mod fields;
-mod frames;
+pub(crate) mod frames;
 mod hidden;
 mod instances;
 mod label;

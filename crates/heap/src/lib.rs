@@ -17,6 +17,7 @@ pub mod roots;
 mod rows;
 pub mod select;
 pub mod sharing;
+pub mod stacks;
 mod strip;
 
 pub use census::{Census, Known};

@@ -6,7 +6,7 @@ use crate::model::Model;
 use wmr_memory::Reader;
 
 /// Locals and stack of one frame: a code object cannot ask for more.
-const MAX_WORDS: u64 = 1 << 24;
+pub const MAX_WORDS: u64 = 1 << 24;
 /// `FRAME_OWNED_BY_FRAME_OBJECT` (`pycore_frame.h`).
 const OWNED_BY_OBJECT: u8 = 2;
 
@@ -26,7 +26,7 @@ pub fn frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Optio
 }
 
 /// Up to 3.10: locals, cells and free variables, then the stack.
-fn old_frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
+pub fn old_frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = model.layout.frame?;
     let first = addr.wrapping_add(l.f_localsplus?);
     let stack = reader.u64(addr.wrapping_add(l.f_valuestack?)).ok()?;
@@ -68,12 +68,17 @@ pub fn generator(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> O
 }
 
 /// `FRAME_CLEARED` (`pycore_frame.h`): 3.15 numbers the states from zero.
-fn cleared(model: &Model) -> i8 {
+pub fn cleared(model: &Model) -> i8 {
     if model.hex >> 16 >= 0x030f { 5 } else { 4 }
 }
 
+/// `FRAME_EXECUTING`.
+pub fn executing(model: &Model) -> i8 {
+    if model.hex >> 16 >= 0x030f { 4 } else { 0 }
+}
+
 /// `_PyInterpreterFrame`, as `_PyFrame_Traverse` goes through it.
-fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Option<()> {
+pub fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Option<()> {
     let l = model.layout.iframe?;
     let mut word = |at: u64| reader.u64(frame.wrapping_add(at)).ok();
     // A generator of 3.11 has its code in a field of its own and in the frame, and holds both.
