@@ -26,6 +26,7 @@ pub mod version;
 
 mod debug_offsets;
 mod drift;
+mod gil;
 
 pub use gc::{Gc, GcList, Generation};
 pub use roots::{Allocators, Mode};

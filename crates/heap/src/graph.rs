@@ -12,7 +12,7 @@ pub mod paths;
 pub mod reach;
 mod region;
 pub mod sizes;
-mod statics;
+pub(crate) mod statics;
 
 pub use bits::Bits;
 pub use build::{Graph, LeftOut};

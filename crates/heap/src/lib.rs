@@ -12,6 +12,7 @@ pub mod kinds;
 pub mod leaks;
 pub mod ledger;
 mod marks;
+pub mod meliae;
 mod misstated;
 mod native;
 pub mod roots;
@@ -20,6 +21,8 @@ pub mod select;
 pub mod sharing;
 pub mod stacks;
 mod strip;
+pub mod threads;
+pub mod total_refs;
 
 pub use census::{Census, Known};
 pub use held::Held;

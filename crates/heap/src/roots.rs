@@ -4,6 +4,7 @@
 //! were found: one that all references are known of is held by nothing else, and words that lead there
 //! are borrowed or stale, as behind the end of a free list.
 
+mod frames;
 mod modules;
 mod words;
 
@@ -11,6 +12,7 @@ use crate::graph::{Graph, Reach};
 use crate::inspect::Inspection;
 use rustc_hash::FxHashSet;
 use wmr_cpython::model::RefCount;
+use wmr_cpython::refers::At;
 use wmr_memory::{Reader, Target};
 
 /// What holds a root.
@@ -26,9 +28,20 @@ pub enum Holder {
         what: &'static str,
         interpreter: i64,
     },
-    /// Frames of Python code of the `PyThreadState` at that address.
+    /// A frame of the `PyThreadState` at that address, counted from the innermost, and what of it.
+    Frame {
+        thread: u64,
+        index: u32,
+        at: At,
+    },
+    /// Frames that could not be followed, of the `PyThreadState` at that address.
     Frames {
         thread: u64,
+    },
+    /// The `PyThreadState` at that address itself.
+    ThreadState {
+        thread: u64,
+        what: &'static str,
     },
     /// A variable of a library or of the program: the nearest symbol and how far behind it.
     Global {
@@ -55,14 +68,21 @@ pub enum Holder {
 impl Holder {
     /// Is it there for certain, or only a word that looks like a reference?
     pub fn is_sure(&self) -> bool {
-        matches!(self, Holder::Module { .. } | Holder::Interpreter { .. } | Holder::Static { .. })
+        matches!(
+            self,
+            Holder::Module { .. }
+                | Holder::Frame { .. }
+                | Holder::ThreadState { .. }
+                | Holder::Interpreter { .. }
+                | Holder::Static { .. }
+        )
     }
 
     /// What people ask for first: paths from a lower group are preferred to those from a higher one.
     pub fn group(&self) -> usize {
         match self {
             Holder::Module { .. } => 0,
-            Holder::Frames { .. } => 1,
+            Holder::Frame { .. } | Holder::Frames { .. } | Holder::ThreadState { .. } => 1,
             Holder::Interpreter { .. } | Holder::Static { .. } | Holder::Global { .. } => 2,
             Holder::Native { .. } => 3,
             Holder::Stack { .. } | Holder::Register { .. } => 4,
@@ -76,12 +96,10 @@ impl Holder {
             Holder::Module { name, interpreter } => format!("module {name} of interpreter {interpreter}"),
             Holder::Interpreter { what, interpreter: 0 } => (*what).to_owned(),
             Holder::Interpreter { what, interpreter } => format!("{what} of interpreter {interpreter}"),
-            Holder::Frames { thread } => {
-                let threads = inspection.python.iter().flat_map(|p| &p.interpreters).flat_map(|i| &i.threads);
-                match threads.into_iter().find(|t| t.addr == *thread).and_then(|t| t.native_id) {
-                    Some(tid) => format!("Python frames of thread {tid}"),
-                    None => format!("Python frames of the thread state at {thread:#x}"),
-                }
+            Holder::Frame { thread, index, at } => frames::name(target, inspection, *thread, *index, *at),
+            Holder::Frames { thread } => format!("Python frames of {}", frames::thread(inspection, *thread)),
+            Holder::ThreadState { thread, what } => {
+                format!("{what} of {}", frames::thread(inspection, *thread))
             }
             Holder::Global { image, addr } => {
                 let Some(image) = target.images.get(*image) else {

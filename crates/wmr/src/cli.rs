@@ -262,6 +262,57 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
+    /// What each thread is doing: its Python frames, their variables, and what each alone keeps
+    Threads {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The variables of each frame
+        #[arg(long)]
+        locals: bool,
+        /// All frames and tasks, not the innermost ones alone
+        #[arg(long)]
+        all: bool,
+    },
+    /// The references to all objects together, as sys.gettotalrefcount() counts them in a debug build
+    TotalRefs {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Types to show, 0 for all; default: 25 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// The objects there are with their reference counts, by type, as PYTHONDUMPREFS has them written
+    Alive {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Only objects that match: SQL's WHERE, e.g. "type = 'dict' and refcount > 10"
+        #[arg(id = "where", long = "where", value_name = "WHERE")]
+        filter: Option<String>,
+        /// Order by a column, e.g. refcount or bytes; default: by type, then by reference count
+        #[arg(long, value_name = "COLUMN")]
+        sort: Option<String>,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// Write the graph of objects to a file that other programs read
+    Export {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Whose format it is
+        #[arg(long, value_name = "FORMAT")]
+        format: ExportFormat,
+        /// Where to write it; packed when its name ends with .gz
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
     /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
     Leaks {
         /// A pid, a core or a snapshot file
@@ -375,6 +426,13 @@ pub enum RetainedBy {
     Object,
     /// Types, their objects together
     Type,
+}
+
+/// Of `wmr export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One JSON object a line for each object, as Meliae's loader reads them
+    Meliae,
 }
 
 /// Rows of `wmr heap`.

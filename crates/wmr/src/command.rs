@@ -1,11 +1,14 @@
 //! One module a command: its JSON document, its table for people.
 
 mod address;
+pub mod alive;
 pub mod arenas;
 pub mod core;
 pub mod demo;
 pub mod diff;
+pub mod export;
 pub mod findings;
+pub mod foreign;
 pub mod heap;
 pub mod hexdump;
 mod holders;
@@ -22,6 +25,8 @@ pub mod show;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;
+pub mod threads;
+pub mod total_refs;
 pub mod watch;
 
 use crate::Answer;

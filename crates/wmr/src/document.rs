@@ -6,6 +6,7 @@
 use crate::open::Subject;
 use crate::text::utf8;
 use serde::Serialize;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 use wmr_memory::{Method, Process, Target, TargetKind};
 
@@ -135,6 +136,33 @@ impl<T: Serialize> Document<T> {
                 child_ms: target.memory.finish().ok().flatten().map(millis),
                 consistent: target.capture.consistent,
                 time: rfc3339(target.capture.time),
+            }),
+            notes,
+            body,
+        }
+    }
+
+    /// A document about a graph of objects without a memory: a file that another program may have written.
+    pub fn of_graph(schema: &'static str, path: &Path, notes: Vec<String>, body: T) -> Document<T> {
+        let sizes = Sizes { rss: None, pss: None, uss: None, swap: None, peak_rss: None };
+        let written = path.metadata().and_then(|facts| facts.modified());
+        Document {
+            schema,
+            target: Some(TargetFacts {
+                kind: "graph",
+                pid: None,
+                exe: utf8(path.as_os_str().as_encoded_bytes()),
+                cmdline: Vec::new(),
+                python: None,
+                libc: None,
+                sizes,
+            }),
+            capture: Some(CaptureFacts {
+                method: "file",
+                pause_ms: 0.0,
+                child_ms: None,
+                consistent: true,
+                time: rfc3339(written.unwrap_or(SystemTime::UNIX_EPOCH)),
             }),
             notes,
             body,

@@ -51,6 +51,9 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<Answer, Failure> {
     let options = &cli.options;
+    if let Some(answer) = of_graph(cli)? {
+        return Ok(answer);
+    }
     match (&cli.target, &cli.command) {
         (Some(target), None) => command::summary::run(target, options),
         (None, Some(command)) => match command {
@@ -91,6 +94,25 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
                 path::run(target, of, *limit, options)
             }
             Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
+            Command::Threads { target, locals, all } => {
+                let ask = command::threads::Ask { locals: *locals, all: *all };
+                command::threads::run(target, ask, options)
+            }
+            Command::TotalRefs { target, limit, csv } => {
+                command::total_refs::run(target, *limit, csv.csv, options)
+            }
+            Command::Alive { target, filter, sort, limit, csv } => {
+                let ask = command::alive::Ask {
+                    filter: filter.as_deref(),
+                    sort: sort.as_deref(),
+                    limit: *limit,
+                    csv: csv.csv,
+                };
+                command::alive::run(target, &ask, options)
+            }
+            Command::Export { target, format, output, force } => {
+                command::export::run(target, *format, output, *force, options)
+            }
             Command::Leaks { target, limit, known, fail_on, max_bytes } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)
@@ -118,6 +140,23 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Err(Failure::new(code::USAGE, "a TARGET or a command is needed").advise("wmr --help"))
         }
     }
+}
+
+/// What is asked of a graph that has no memory beneath it.
+fn of_graph(cli: &Cli) -> Result<Option<Answer>, Failure> {
+    use command::foreign::open;
+    let options = &cli.options;
+    Ok(match &cli.command {
+        Some(Command::Path { target, addr, ty, limit, .. }) => match open(target)? {
+            Some(graph) => Some(graph.path(addr.as_deref(), ty.as_deref(), *limit, options)?),
+            None => None,
+        },
+        Some(Command::Retained { target, by, limit, .. }) => match open(target)? {
+            Some(graph) => Some(graph.retained(*by == cli::RetainedBy::Type, *limit, options)?),
+            None => None,
+        },
+        _ => None,
+    })
 }
 
 /// Where `-v` goes: stderr, so that the answer can still be piped.

@@ -82,6 +82,26 @@ del a, b
 "#;
 
 #[test]
+fn documents_of_threads_and_counts() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump.json");
+    let dump = dump.to_str().unwrap();
+    let cases: [(&str, &[&str]); 6] = [
+        ("threads", &["threads", &pid, "--locals"]),
+        ("total_refs", &["total-refs", &pid, "--limit", "5"]),
+        ("alive", &["alive", &pid, "--limit", "3000"]),
+        ("export", &["export", &pid, "--format", "meliae", "-o", dump]),
+        ("foreign_retained", &["retained", dump, "--limit", "5"]),
+        ("foreign_path", &["path", dump, "--type", "Entry"]),
+    ];
+    for (name, arguments) in cases {
+        insta::assert_snapshot!(format!("shape_{name}"), shape_of(&json(arguments)));
+    }
+}
+
+#[test]
 fn documents() {
     let target = target();
     let pid = target.pid().to_string();

@@ -94,6 +94,19 @@ impl Csr {
         Csr::build(nodes, || (), |(), node, _, f| rows[node as usize].iter().for_each(|to| f(*to)))
     }
 
+    /// The same graph with these nodes behind those that are there.
+    ///
+    /// # Errors
+    /// More edges than can be numbered.
+    pub fn with(&self, rows: Vec<Vec<u32>>) -> Result<Csr, TooManyEdges> {
+        let mut whole = self.clone();
+        for row in rows {
+            whole.targets.extend(row);
+            whole.offsets.push(u32::try_from(whole.targets.len()).map_err(|_| TooManyEdges)?);
+        }
+        Ok(whole)
+    }
+
     pub fn nodes(&self) -> u32 {
         (self.offsets.len() - 1) as u32
     }

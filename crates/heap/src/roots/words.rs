@@ -1,4 +1,4 @@
-//! Words of memory that is no object's: frames, variables of libraries, blocks of malloc, stacks.
+//! Words of memory that is no object's: variables of libraries, blocks of malloc, stacks.
 //!
 //! Such a word may be left over, or a number that happens to look so. Taking it for a reference makes
 //! less be retained than is, never more.
@@ -13,19 +13,6 @@ impl Found<'_> {
         for_each_word(&mut reader, range, |at, word| {
             self.word(word, || holder(at));
         });
-    }
-
-    /// 3.11+: the live part of each thread's data stack.
-    pub(super) fn frames(&mut self) {
-        let Ok(python) = &self.inspection.python else { return };
-        let mut reader = self.target.reader();
-        for chunk in python.stack_chunks(self.target) {
-            for_each_word(&mut reader, chunk.addr..chunk.live_end, |_, word| {
-                // 3.14+: the lowest bits of a reference say whether it is counted. One that is not is
-                // to what something else holds meanwhile.
-                self.word(word & !7, || Holder::Frames { thread: chunk.thread });
-            });
-        }
     }
 
     pub(super) fn globals(&mut self) {

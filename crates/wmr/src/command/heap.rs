@@ -106,6 +106,9 @@ pub struct TypeRow {
     pub bytes: u64,
     pub sizeof: u64,
     pub gc_tracked: u64,
+    /// Whose class it is, where there are several interpreters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +139,7 @@ pub fn type_rows(subject: &Subject) -> Vec<TypeRow> {
             bytes: r.bytes,
             sizeof: r.sizeof,
             gc_tracked: r.gc_tracked,
+            interpreter: r.interpreter,
         })
         .collect()
 }
