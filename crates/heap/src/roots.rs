@@ -69,6 +69,20 @@ impl Holder {
         }
     }
 
+    /// The sort of holder, for machines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Holder::Module { .. } => "module",
+            Holder::Interpreter { .. } => "interpreter",
+            Holder::Frames { .. } => "frame",
+            Holder::Global { .. } => "global",
+            Holder::Static { .. } => "type",
+            Holder::Register { .. } => "register",
+            Holder::Stack { .. } => "stack",
+            Holder::Native { .. } => "native",
+        }
+    }
+
     /// As a person would name it. Text of the target is not escaped.
     pub fn name(&self, target: &Target, inspection: &Inspection) -> String {
         match self {

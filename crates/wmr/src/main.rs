@@ -81,16 +81,47 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
-            Command::Path { target, addr, ty, limit } => {
-                use command::path::{self, Of};
-                let of = match (addr, ty) {
-                    (_, Some(ty)) => Of::Type(ty),
-                    (Some(addr), None) => Of::Address(addr),
-                    (None, None) => return Err(Failure::new(code::USAGE, "an address or --type is needed")),
-                };
-                path::run(target, of, *limit, options)
+            Command::Refs { target, addr, depth, limit, fold } => {
+                let (depth, no_fold) = (usize::from(*depth), fold.no_fold);
+                command::refs::run(
+                    target,
+                    &command::refs::Ask { addr, depth, limit: *limit, no_fold },
+                    options,
+                )
             }
-            Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
+            Command::Path { target, addr, ty, filter, paths, limit, fold } => {
+                use command::path::{self, How, Of};
+                let of = match (addr, ty, filter) {
+                    (_, Some(ty), _) => Of::Type(ty),
+                    (_, _, Some(filter)) => Of::Where(filter),
+                    (Some(addr), ..) => Of::Address(addr),
+                    _ => {
+                        let what = "an address, --type or --where is needed";
+                        return Err(Failure::new(code::USAGE, what));
+                    }
+                };
+                let how = How { paths: *paths, limit: *limit, no_fold: fold.no_fold };
+                path::run(target, &of, &how, options)
+            }
+            Command::Retained { target, by, limit, fold } => {
+                command::retained::run(target, *by, *limit, fold.no_fold, options)
+            }
+            Command::Tree { target, addr, depth, width, limit, fold } => {
+                let ask = command::tree::Ask {
+                    addr: addr.as_deref(),
+                    depth: usize::from(*depth),
+                    width: usize::from(*width),
+                    limit: *limit,
+                    no_fold: fold.no_fold,
+                };
+                command::tree::run(target, &ask, options)
+            }
+            Command::WhatIf { target, without, limit, fold } => {
+                command::what_if::run(target, without, *limit, fold.no_fold, options)
+            }
+            Command::Types { target, sort, limit, csv } => {
+                command::types::run(target, *sort, *limit, csv.csv, options)
+            }
             Command::Leaks { target, limit, known, fail_on, max_bytes } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)

@@ -34,7 +34,7 @@ struct Total {
 }
 
 /// Reads an expression; nothing is opened for one that is wrong.
-fn filter(text: &str) -> Result<Filter, Failure> {
+pub fn filter(text: &str) -> Result<Filter, Failure> {
     Filter::parse(text).map_err(|error| failure::of_filter(text, &error))
 }
 
