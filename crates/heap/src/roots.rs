@@ -89,6 +89,21 @@ impl Holder {
         }
     }
 
+    /// The sort of holder, for machines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Holder::Module { .. } => "module",
+            Holder::Interpreter { .. } => "interpreter",
+            Holder::Frame { .. } | Holder::Frames { .. } => "frame",
+            Holder::ThreadState { .. } => "thread",
+            Holder::Global { .. } => "global",
+            Holder::Static { .. } => "type",
+            Holder::Register { .. } => "register",
+            Holder::Stack { .. } => "stack",
+            Holder::Native { .. } => "native",
+        }
+    }
+
     /// As a person would name it. Text of the target is not escaped.
     pub fn name(&self, target: &Target, inspection: &Inspection) -> String {
         match self {

@@ -52,6 +52,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The used block; none of free memory.
+    pub fn block(&self) -> Option<u32> {
+        self.id
+    }
+
     /// Rows of one name have the same.
     pub(crate) fn name_code(&self) -> u32 {
         self.name

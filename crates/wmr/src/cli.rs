@@ -237,21 +237,45 @@ pub enum Command {
         /// A pid, a core or a snapshot file
         target: OsString,
     },
-    /// Who holds an object, or the objects of a type: from a module, a frame or a variable on
+    /// What an object refers to, and what refers to it
+    Refs {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Of an object, or anywhere in it
+        #[arg(value_name = "ADDR")]
+        addr: String,
+        /// Levels of references to show, both ways
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        depth: u8,
+        /// References of each side to list, 0 for all; default: 100,000 for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// Who holds an object, or many: from a module, a frame or a variable on
     Path {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Of an object, or anywhere in it
-        #[arg(required_unless_present = "ty")]
+        #[arg(required_unless_present_any = ["ty", "where"])]
         addr: Option<String>,
         /// All objects of this type, by its qualified name or the last part of it
         #[arg(long = "type", value_name = "TYPE", conflicts_with = "addr")]
         ty: Option<String>,
-        /// Steps to show, 0 for all; default: 30 for people, all for machines
+        /// All objects that match: SQL's WHERE, e.g. "type = 'dict' and bytes > 1M"
+        #[arg(id = "where", long = "where", value_name = "WHERE", conflicts_with_all = ["addr", "ty"])]
+        filter: Option<String>,
+        /// Ways to show: of one object those that share no step; default 3; of many 100 for machines
+        #[arg(long, value_name = "N")]
+        paths: Option<usize>,
+        /// Steps of the tree to show, 0 for all; default: 30 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
     },
-    /// What would be freed with each object, or with all of a type
+    /// What would be freed with each object, with all of a type, with a module or a root
     Retained {
         /// A pid, a core or a snapshot file
         target: OsString,
@@ -259,8 +283,55 @@ pub enum Command {
         #[arg(long, value_name = "WHAT", default_value = "object")]
         by: RetainedBy,
         /// Rows to show, 0 for all; default: 25 for people
+        #[arg(long, visible_alias = "top", value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// What hangs together: what retains what, from the roots or from one object on
+    Tree {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Of an object, or anywhere in it; default: from the roots
+        #[arg(value_name = "ADDR")]
+        addr: Option<String>,
+        /// Levels to show
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+        depth: u8,
+        /// Branches of each branch to show
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        width: u16,
+        /// Rows to show, 0 for all; default: 60 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// What would be freed if some objects went away
+    WhatIf {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The objects that go: SQL's WHERE, e.g. "type = 'app.Entry'"
+        #[arg(long, value_name = "WHERE")]
+        without: String,
+        /// Types to show, 0 for all; default: 25 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// Classes and built-in types: instances, subclasses, and which are there several times
+    Types {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// What comes first
+        #[arg(long, value_name = "WHAT", default_value = "bytes")]
+        sort: TypesSort,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
     },
     /// What each thread is doing: its Python frames, their variables, and what each alone keeps
     Threads {
@@ -419,6 +490,13 @@ pub struct Csv {
     pub csv: bool,
 }
 
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Fold {
+    /// Dicts and other parts of objects by themselves, not as one with the object they belong to
+    #[arg(long)]
+    pub no_fold: bool,
+}
+
 /// Rows of `wmr retained`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RetainedBy {
@@ -426,6 +504,35 @@ pub enum RetainedBy {
     Object,
     /// Types, their objects together
     Type,
+    /// Modules, with what they alone keep
+    Module,
+    /// Roots of all kinds, with what they alone keep
+    Root,
+}
+
+impl RetainedBy {
+    pub fn name(self) -> &'static str {
+        match self {
+            RetainedBy::Object => "object",
+            RetainedBy::Type => "type",
+            RetainedBy::Module => "module",
+            RetainedBy::Root => "root",
+        }
+    }
+}
+
+/// Order of `wmr types`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TypesSort {
+    /// Bytes of the instances
+    Bytes,
+    Instances,
+    /// Bytes of the type objects themselves
+    Own,
+    Subclasses,
+    /// How many types have the same name
+    Alike,
+    Name,
 }
 
 /// Of `wmr export`.
@@ -446,6 +553,12 @@ pub enum By {
     Module,
     /// Sizes of blocks
     Size,
+    /// Types by what would be freed with their objects
+    Retained,
+    /// Objects by the sorts of objects that refer to them, as Heapy's byrcs
+    ReferrerTypes,
+    /// Types, dicts by whose namespace they are, as Heapy's byclodo
+    Clodo,
 }
 
 /// `100`, `2.5`.

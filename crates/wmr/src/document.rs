@@ -107,6 +107,12 @@ impl<T: Serialize> Document<T> {
         document
     }
 
+    /// With notes ahead of those that are there.
+    pub fn noting(mut self, mut notes: Vec<String>) -> Document<T> {
+        notes.append(&mut self.notes);
+        Document { notes, ..self }
+    }
+
     /// Of a target that was not looked into.
     pub fn of_target(schema: &'static str, target: &Target, notes: Vec<String>, body: T) -> Document<T> {
         Document {

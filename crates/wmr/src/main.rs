@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, RetainedBy};
 use failure::{Failure, code};
 use std::io::Write;
 use std::process::ExitCode;
@@ -84,16 +84,47 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
             Command::Sizes { target } => command::sizes::run(target, options),
-            Command::Path { target, addr, ty, limit } => {
-                use command::path::{self, Of};
-                let of = match (addr, ty) {
-                    (_, Some(ty)) => Of::Type(ty),
-                    (Some(addr), None) => Of::Address(addr),
-                    (None, None) => return Err(Failure::new(code::USAGE, "an address or --type is needed")),
-                };
-                path::run(target, of, *limit, options)
+            Command::Refs { target, addr, depth, limit, fold } => {
+                let (depth, no_fold) = (usize::from(*depth), fold.no_fold);
+                command::refs::run(
+                    target,
+                    &command::refs::Ask { addr, depth, limit: *limit, no_fold },
+                    options,
+                )
             }
-            Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
+            Command::Path { target, addr, ty, filter, paths, limit, fold } => {
+                use command::path::{self, How, Of};
+                let of = match (addr, ty, filter) {
+                    (_, Some(ty), _) => Of::Type(ty),
+                    (_, _, Some(filter)) => Of::Where(filter),
+                    (Some(addr), ..) => Of::Address(addr),
+                    _ => {
+                        let what = "an address, --type or --where is needed";
+                        return Err(Failure::new(code::USAGE, what));
+                    }
+                };
+                let how = How { paths: *paths, limit: *limit, no_fold: fold.no_fold };
+                path::run(target, &of, &how, options)
+            }
+            Command::Retained { target, by, limit, fold } => {
+                command::retained::run(target, *by, *limit, fold.no_fold, options)
+            }
+            Command::Tree { target, addr, depth, width, limit, fold } => {
+                let ask = command::tree::Ask {
+                    addr: addr.as_deref(),
+                    depth: usize::from(*depth),
+                    width: usize::from(*width),
+                    limit: *limit,
+                    no_fold: fold.no_fold,
+                };
+                command::tree::run(target, &ask, options)
+            }
+            Command::WhatIf { target, without, limit, fold } => {
+                command::what_if::run(target, without, *limit, fold.no_fold, options)
+            }
+            Command::Types { target, sort, limit, csv } => {
+                command::types::run(target, *sort, *limit, csv.csv, options)
+            }
             Command::Threads { target, locals, all } => {
                 let ask = command::threads::Ask { locals: *locals, all: *all };
                 command::threads::run(target, ask, options)
@@ -146,14 +177,26 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
 fn of_graph(cli: &Cli) -> Result<Option<Answer>, Failure> {
     use command::foreign::open;
     let options = &cli.options;
+    let refused = |what: &str, instead: &str| {
+        Failure::new(code::USAGE, format!("the file is a graph without a memory: {what}")).advise(instead)
+    };
     Ok(match &cli.command {
-        Some(Command::Path { target, addr, ty, limit, .. }) => match open(target)? {
-            Some(graph) => Some(graph.path(addr.as_deref(), ty.as_deref(), *limit, options)?),
+        Some(Command::Refs { target, addr, limit, .. }) => match open(target)? {
+            Some(graph) => Some(graph.refs(addr, *limit, options)?),
             None => None,
         },
-        Some(Command::Retained { target, by, limit, .. }) => match open(target)? {
-            Some(graph) => Some(graph.retained(*by == cli::RetainedBy::Type, *limit, options)?),
+        Some(Command::Path { target, addr, ty, filter, paths, limit, .. }) => match open(target)? {
+            Some(_) if filter.is_some() => {
+                return Err(refused("there are no columns for --where", "an address, or --type TYPE"));
+            }
+            Some(graph) => Some(graph.path(addr.as_deref(), ty.as_deref(), paths.or(*limit), options)?),
             None => None,
+        },
+        Some(Command::Retained { target, by, limit, .. }) => match (open(target)?, by) {
+            (Some(graph), RetainedBy::Object) => Some(graph.retained(false, *limit, options)?),
+            (Some(graph), RetainedBy::Type) => Some(graph.retained(true, *limit, options)?),
+            (Some(_), _) => return Err(refused("its roots have no names", "--by object, or --by type")),
+            (None, _) => None,
         },
         _ => None,
     })

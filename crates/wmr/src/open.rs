@@ -137,6 +137,11 @@ pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
                 )
             }
             CoreError::Empty => failure.advise("a core of a running process: gcore PID"),
+            _ if wmr_heap::meliae::is_dump(path) => Failure::new(
+                code::FAILED,
+                format!("{shown}: a graph of objects, without the memory they were in"),
+            )
+            .advise("wmr refs, path and retained answer from it"),
             CoreError::NotElf(_) | CoreError::NotCore(_) | CoreError::NotAFile => failure
                 .advise("a TARGET is a pid, a core file as the kernel, gcore or coredumpctl write them,")
                 .advise("or a snapshot that wmr snapshot wrote"),

@@ -107,7 +107,7 @@ fn documents() {
     let pid = target.pid().to_string();
     let entries = json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"]);
     let entry = entries["rows"][0]["addr"].as_str().unwrap();
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 26] = [
         ("blocks", &["select", &pid, "bytes > 16 and type is not null or state = 'free'", "--limit", "5000"]),
         ("show", &["show", &pid, entry]),
         ("hexdump", &["hexdump", &pid, entry, "100"]),
@@ -123,6 +123,17 @@ fn documents() {
         ("path", &["path", &pid, "--type", "Entry"]),
         ("retained", &["retained", &pid, "--limit", "5"]),
         ("retained_types", &["retained", &pid, "--by", "type", "--limit", "5"]),
+        ("retained_modules", &["retained", &pid, "--by", "module", "--limit", "5"]),
+        ("retained_roots", &["retained", &pid, "--by", "root", "--limit", "5"]),
+        ("path_of_one", &["path", &pid, entry]),
+        ("refs", &["refs", &pid, entry]),
+        ("refs_deep", &["refs", &pid, entry, "--depth", "3", "--limit", "1"]),
+        ("tree", &["tree", &pid]),
+        ("what_if", &["what-if", &pid, "--without", "type = '__main__.Entry'"]),
+        ("type_objects", &["types", &pid, "--limit", "50"]),
+        ("heap_clodo", &["heap", &pid, "--by", "clodo", "--limit", "50"]),
+        ("heap_referrer_types", &["heap", &pid, "--by", "referrer-types", "--limit", "50"]),
+        ("heap_retained", &["heap", &pid, "--by", "retained", "--limit", "5"]),
     ];
     for (name, arguments) in cases {
         let document = json(arguments);

@@ -13,7 +13,8 @@ fn help_pages() {
     insta::assert_snapshot!("help", stdout(&mut wmr(&["--help"])));
     for command in [
         "ps", "heap", "select", "used", "free", "all", "show", "hexdump", "arenas", "map", "sizes", "path",
-        "retained", "leaks", "snapshot", "core", "watch", "diff", "label", "log", "demo",
+        "retained", "refs", "tree", "what-if", "types", "leaks", "snapshot", "core", "watch", "diff",
+        "label", "log", "demo",
     ] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&mut wmr(&[command, "--help"])));
     }
