@@ -230,7 +230,9 @@ impl Foreign {
         .map_err(|_| ForeignError::TooMany { line })?;
         let referred = Bits::new(self.nodes());
         for node in 0..self.nodes() {
-            self.csr.row(node).iter().filter(|to| **to != node).for_each(|to| drop(referred.insert(*to)));
+            self.csr.row(node).iter().filter(|to| **to != node).for_each(|to| {
+                referred.insert(*to);
+            });
         }
         let mut roots: Vec<u32> =
             (0..self.nodes()).filter(|node| self.type_name(*node) == "module").collect();
