@@ -8,11 +8,23 @@ use std::ops::Range;
 use wmr_cpython::locate::for_each_word;
 
 impl Found<'_> {
-    fn scan(&mut self, range: Range<u64>, holder: impl Fn(u64) -> Holder) {
+    pub(super) fn scan(&mut self, range: Range<u64>, holder: impl Fn(&Self, u64) -> Holder) {
         let mut reader = self.target.reader();
         for_each_word(&mut reader, range, |at, word| {
-            self.word(word, || holder(at));
+            self.word(word, |found| holder(found, at));
         });
+    }
+
+    /// The same but for what holds nothing, and what was looked at already.
+    fn scan_others(&mut self, range: Range<u64>, holder: impl Fn(u64) -> Holder) {
+        let mut at = range.start;
+        let first = self.elsewhere.partition_point(|other| other.end <= at);
+        let within = self.elsewhere[first..].iter().take_while(|other| other.start < range.end);
+        for other in within.cloned().collect::<Vec<_>>() {
+            self.scan(at..other.start.max(at), |_, at| holder(at));
+            at = other.end.max(at);
+        }
+        self.scan(at..range.end.max(at), |_, at| holder(at));
     }
 
     /// 3.11+: the live part of each thread's data stack.
@@ -23,7 +35,7 @@ impl Found<'_> {
             for_each_word(&mut reader, chunk.addr..chunk.live_end, |_, word| {
                 // 3.14+: the lowest bits of a reference say whether it is counted. One that is not is
                 // to what something else holds meanwhile.
-                self.word(word & !7, || Holder::Frames { thread: chunk.thread });
+                self.word(word & !7, |_| Holder::Frames { thread: chunk.thread });
             });
         }
     }
@@ -31,7 +43,7 @@ impl Found<'_> {
     pub(super) fn globals(&mut self) {
         let images = (0..).zip(&self.target.images);
         for (image, range) in images.flat_map(|(at, image)| image.writable().map(move |range| (at, range))) {
-            self.scan(range, |addr| Holder::Global { image, addr });
+            self.scan_others(range, |addr| Holder::Global { image, addr });
         }
     }
 
@@ -46,7 +58,7 @@ impl Found<'_> {
             // What others nest in is theirs.
             if !theirs && !free && !blocks.is_holder(block.id) {
                 let end = block.start.saturating_add(block.usable);
-                self.scan(block.start..end, |_| Holder::Native { block: block.id });
+                self.scan_others(block.start..end, |_| Holder::Native { block: block.id });
             }
         }
     }
@@ -56,11 +68,11 @@ impl Found<'_> {
         for thread in &self.target.threads {
             let tid = thread.tid;
             for word in &thread.regs {
-                self.word(*word, || Holder::Register { tid });
+                self.word(*word, |_| Holder::Register { tid });
             }
             let mapping = self.target.mapping(thread.sp);
             if let Some(mapping) = mapping.filter(|mapping| mapping.perms.write) {
-                self.scan(thread.sp..mapping.end, |addr| Holder::Stack { tid, addr });
+                self.scan(thread.sp..mapping.end, |_, addr| Holder::Stack { tid, addr });
             }
         }
     }
