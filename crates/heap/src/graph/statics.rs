@@ -10,7 +10,9 @@ use wmr_memory::Target;
 /// By address: where a known type's address lies in the place of a type and a plausible count before it. A
 /// word that only looks so is referred to by nobody.
 pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
-    let types: FxHashMap<u64, Shape> = inspection.census.types.iter().map(|ty| (ty.addr, ty.shape)).collect();
+    // Instances of heap types are never static: where such a type's address is, a variable or table has it.
+    let types = inspection.census.types.iter().filter(|ty| !ty.shape.is_heap_type());
+    let types: FxHashMap<u64, Shape> = types.map(|ty| (ty.addr, ty.shape)).collect();
     let type_at = model.layout.object.ob_type;
     let mut out = Vec::new();
     let (mut reader, mut counts) = (target.reader(), target.reader());

@@ -4,6 +4,7 @@
 //! less be retained than is, never more.
 
 use super::{Found, Holder};
+use crate::graph::Bits;
 use std::ops::Range;
 use wmr_cpython::locate::for_each_word;
 
@@ -50,8 +51,11 @@ impl Found<'_> {
     /// Blocks that neither are objects nor belong to one.
     pub(super) fn native_blocks(&mut self) {
         let (blocks, census) = (&self.inspection.blocks, &self.inspection.census);
+        // What is in a block that an unknown field of an object leads to, nobody else says.
+        let unknown = Bits::of(blocks.len(), census.holders().map(|(block, _)| block));
         for block in blocks.iter() {
-            let theirs = census.mark(block.id).as_object().is_some() || self.graph.is_owned(block.id);
+            let theirs = census.mark(block.id).as_object().is_some()
+                || self.graph.is_owned(block.id) && !unknown.contains(block.id);
             let kind = census.mark(block.id).as_kind().map(|kind| census.kinds.get(kind).kind.as_str());
             // What the dead on a free list referred to is there still; a cache of malloc lists free chunks.
             let free = matches!(kind, Some("free list" | "tcache table"));
