@@ -18,6 +18,7 @@ pub mod refers;
 pub mod roots;
 pub mod runtime;
 pub mod sizes;
+pub mod state;
 pub mod strings;
 pub mod sysdict;
 pub mod tables;

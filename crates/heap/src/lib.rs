@@ -3,6 +3,7 @@
 pub mod anatomy;
 pub mod census;
 pub mod claims;
+pub mod counts;
 pub mod difference;
 pub mod filter;
 pub mod graph;

@@ -65,7 +65,7 @@ impl Kept {
                 Holder::Frame { thread, index, .. } => {
                     by_state.get(thread).map(|at| firsts[*at].saturating_add(*index) - base)
                 }
-                Holder::Frames { thread } | Holder::ThreadState { thread, .. } => {
+                Holder::Frames { thread } | Holder::Thread { thread, .. } => {
                     by_state.get(thread).map(|at| *at as u32)
                 }
                 _ => None,

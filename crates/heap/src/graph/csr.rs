@@ -122,6 +122,11 @@ impl Csr {
         &self.targets[self.offsets[at] as usize..self.offsets[at + 1] as usize]
     }
 
+    /// Where an edge leads, by its place.
+    pub fn target(&self, edge: u32) -> Option<u32> {
+        self.targets.get(edge as usize).copied()
+    }
+
     /// The place of a node's first edge among all edges: what is kept by edge is kept at these.
     pub fn first_edge(&self, node: u32) -> u32 {
         self.offsets[node as usize]

@@ -14,7 +14,9 @@ const FIRST_ADDRESS: u64 = 0x1000;
 /// word that only looks so is referred to by nobody. In a program that is not position-independent a pair of
 /// pointers may look like both: no count is the address of something.
 pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
-    let types: FxHashMap<u64, Shape> = inspection.census.types.iter().map(|ty| (ty.addr, ty.shape)).collect();
+    // Instances of heap types are never static: where such a type's address is, a variable or table has it.
+    let types = inspection.census.types.iter().filter(|ty| !ty.shape.is_heap_type());
+    let types: FxHashMap<u64, Shape> = types.map(|ty| (ty.addr, ty.shape)).collect();
     let type_at = model.layout.object.ob_type;
     let mut out = Vec::new();
     let (mut reader, mut counts) = (target.reader(), target.reader());

@@ -42,17 +42,18 @@ impl Found<'_> {
             let thread = stack.thread.addr;
             for (index, frame) in (0..).zip(&stack.walk.frames) {
                 frame.references(model, &mut reader, &mut |reference| {
-                    self.object(reference.addr, || Holder::Frame { thread, index, at: reference.at });
+                    self.kept(reference.addr, || Holder::Frame { thread, index, at: reference.at });
                 });
                 if let Kind::InGenerator { generator } = frame.kind {
-                    self.object(generator, || Holder::Frame { thread, index, at: At::Field("generator") });
+                    self.kept(generator, || Holder::Frame { thread, index, at: At::Field("generator") });
                 }
             }
             for &(structure, field, what) in STATE {
                 if let Some(at) = model.layout.table.offset(structure, field)
                     && let Ok(word) = reader.u64(thread.wrapping_add(at))
                 {
-                    self.object(word, || Holder::ThreadState { thread, what });
+                    // Counted where the whole state is looked at.
+                    self.object(word, || Holder::Thread { thread, what: what.to_owned() });
                 }
             }
         }
@@ -63,7 +64,7 @@ impl Found<'_> {
                 let Some(range) = frame.stack_words(model, &mut reader) else { continue };
                 for_each_word(&mut words, range.clone(), |at, word| {
                     let at = At::Stack(((at - range.start) / 8) as u32);
-                    self.word(word & !tags, || Holder::Frame { thread, index, at });
+                    self.word(word & !tags, |_| Holder::Frame { thread, index, at });
                 });
             }
         }
@@ -81,7 +82,7 @@ impl Found<'_> {
         let mut reader = self.target.reader();
         for chunk in chunks {
             for_each_word(&mut reader, chunk.addr..chunk.live_end, |_, word| {
-                self.word(word & !tags, || Holder::Frames { thread: chunk.thread });
+                self.word(word & !tags, |_| Holder::Frames { thread: chunk.thread });
             });
         }
     }
