@@ -26,6 +26,14 @@ fn shape(value: &Value) -> Value {
 
 fn merge(a: Value, b: Value) -> Value {
     let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
+        // The value of a reference is an index or a name.
+        let either = |a: &Value, b: &Value| a == "integer" && (b == "text" || b == "integer or text");
+        if either(&a, &b) || either(&b, &a) {
+            return json!("integer or text");
+        }
+        if a == "integer or text" && b == "text" || a == "text" && b == "integer or text" {
+            return json!("integer or text");
+        }
         assert_eq!(a, b, "items of one list differ");
         return a;
     };

@@ -152,7 +152,7 @@ impl Facts<'_> {
             let largest = self.hanging.on(at).max_by_key(|child| self.retained(*child));
             match largest.filter(|child| self.retained(*child) as f64 >= DROP * self.retained(at) as f64) {
                 Some(child) if levels < u64::from(u32::MAX) => (at, levels) = (child, levels + 1),
-                _ => return (levels > 1).then_some((at, levels - 1)),
+                _ => return (levels > 1).then(|| (at, levels - 1)),
             }
         }
     }
