@@ -23,7 +23,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
 6 more was lost than wmr leaks was told to let pass.";
 
 #[derive(Debug, Parser)]
-#[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
+#[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true, args_override_self = true)]
 /// Dude, where's my RAM? Every resident byte of a Python process named, from outside.
 ///
 /// Looks at a live process, a core or a snapshot; nothing runs in the process and nothing is written to it.

@@ -151,7 +151,7 @@ pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
 }
 
 /// Runs `work`; if it takes longer than a second and somebody watches, shows that something happens.
-fn with_progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub fn with_progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
     if !std::io::stderr().is_terminal() {
         return work();
     }
