@@ -183,14 +183,9 @@ impl Routes {
         found
     }
 
-    /// From its root on, the route itself last.
-    pub fn ancestry(&self, route: RouteId) -> Vec<RouteId> {
-        let mut up = vec![route];
-        while let Some(parent) = up.last().and_then(|at| self.list.get(*at as usize)?.parent) {
-            up.push(parent);
-        }
-        up.reverse();
-        up
+    /// All nodes that are on a route.
+    pub fn placed(&self) -> impl Iterator<Item = (u32, RouteId)> + '_ {
+        (0u32..).zip(self.of.iter().copied()).filter(|(_, route)| *route != NOWHERE)
     }
 }
 
@@ -271,7 +266,10 @@ impl Coder<'_> {
                 let Some(to) = graph.node(self.held.inspection, self.model, reference.addr) else { return };
                 let Some(code) = self.codes.get(to as usize) else { return };
                 if is_child(to) && code.load(Relaxed) == UNKNOWN {
-                    code.store(code_of(self.model, &mut self.names, labels, &object, &reference, within), Relaxed);
+                    code.store(
+                        code_of(self.model, &mut self.names, labels, &object, &reference, within),
+                        Relaxed,
+                    );
                 }
             });
         }

@@ -169,6 +169,24 @@ impl Search<'_> {
         bytes >= LARGE && bytes >= self.total / 100 * LARGE_PERCENT
     }
 
+    /// The entries of containers that are entries themselves: of those with most bytes.
+    fn deeper(&self, entries: RouteId) -> Option<RouteId> {
+        let containers = self.route(entries);
+        let family = self.family(containers)?;
+        if containers.count >= MANY
+            || !matches!(
+                family,
+                Family::List | Family::Set | Family::Deque | Family::Dict | Family::OrderedDict
+            )
+        {
+            return None;
+        }
+        let below = self.routes.list.iter().zip(0..).filter(|(route, _)| route.parent == Some(entries));
+        let items = below.filter(|(route, _)| route.step == Step::Item);
+        let (route, id) = items.max_by_key(|(route, _)| route.all_bytes)?;
+        (route.count >= containers.count.saturating_mul(FAN)).then_some(id)
+    }
+
     /// A linked list, a tree: objects that hold their like.
     fn chain(&self, route: &Route, id: RouteId) -> Option<Candidate> {
         let above = route.parent.map_or(1, |parent| self.route(parent).count);

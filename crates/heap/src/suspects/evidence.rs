@@ -10,12 +10,39 @@ use wmr_cpython::strings::read_text;
 use wmr_memory::Reader;
 
 const ADDS: [&str; 15] = [
-    "append", "add", "insert", "extend", "appendleft", "setdefault", "update", "put", "put_nowait", "register",
-    "connect", "subscribe", "push", "heappush", "addHandler",
+    "append",
+    "add",
+    "insert",
+    "extend",
+    "appendleft",
+    "setdefault",
+    "update",
+    "put",
+    "put_nowait",
+    "register",
+    "connect",
+    "subscribe",
+    "push",
+    "heappush",
+    "addHandler",
 ];
 const TAKES: [&str; 16] = [
-    "pop", "popitem", "popleft", "clear", "remove", "discard", "heappop", "heappushpop", "heapreplace", "evict",
-    "expire", "prune", "unregister", "disconnect", "unsubscribe", "removeHandler",
+    "pop",
+    "popitem",
+    "popleft",
+    "clear",
+    "remove",
+    "discard",
+    "heappop",
+    "heappushpop",
+    "heapreplace",
+    "evict",
+    "expire",
+    "prune",
+    "unregister",
+    "disconnect",
+    "unsubscribe",
+    "removeHandler",
 ];
 /// Of queues.
 const GETS: [&str; 2] = ["get", "get_nowait"];
@@ -73,7 +100,8 @@ fn of_code(view: &View, reader: &mut Reader, block: u32, names: &FxHashSet<Strin
     for field in ["co_names", "co_varnames", "co_cellvars", "co_freevars", "co_localsplusnames"] {
         let Some(at) = table.offset("PyCodeObject", field) else { continue };
         let Ok(tuple) = reader.u64(code.wrapping_add(at)) else { continue };
-        let count = model.size_field(reader, tuple).map_or(0, |count| count.clamp(0, MAX_NAMES as i64) as u64);
+        let count =
+            model.size_field(reader, tuple).map_or(0, |count| count.clamp(0, MAX_NAMES as i64) as u64);
         for i in 0..count {
             let Ok(item) = reader.u64(tuple.wrapping_add(model.layout.tuple.ob_item + 8 * i)) else { break };
             texts.extend(read_text(model, reader, item, MAX_TEXT));

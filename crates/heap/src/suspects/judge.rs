@@ -11,6 +11,8 @@ use wmr_cpython::family::Family;
 
 /// A library's own container is told from so many entries on, and from so many bytes.
 const LIBRARY: (u64, u64) = (1000, 256 << 10);
+/// What leaks for certain is worth a finding from so many bytes on.
+const LEAKING: u64 = 64 << 10;
 /// Entries of these types are no objects of anybody's: tables of constants are full of them.
 const VALUES: [&str; 12] = [
     "str", "int", "float", "bytes", "bool", "NoneType", "complex", "unicode", "long", "code", "type", "tuple",
@@ -30,7 +32,8 @@ pub fn judge(
     let each = candidates.iter().zip(places);
     let case = |(candidate, place): (&Candidate, Place)| {
         let bytes = bytes.get(&candidate.route).copied().unwrap_or(0);
-        Case { search, candidate, nodes, uses: &uses, bytes }.suspect(place)
+        let deep = candidate.entries.and_then(|entries| search.deeper(entries));
+        Case { search, candidate, nodes, uses: &uses, bytes, deep }.suspect(place)
     };
     each.filter_map(case).collect()
 }
@@ -41,6 +44,8 @@ struct Case<'a> {
     nodes: &'a FxHashMap<RouteId, Vec<u32>>,
     uses: &'a FxHashMap<String, Uses>,
     bytes: u64,
+    /// Where the entries are containers that have more: theirs.
+    deep: Option<RouteId>,
 }
 
 /// What inspectors say of the way, of the container and of its entries.
@@ -68,8 +73,11 @@ impl Case<'_> {
         if said.needed.is_some() && !self.candidate.alone {
             return None;
         }
-        let count = self.candidate.count;
-        if origin == Origin::Library && !theirs && !self.worth_telling(known, entry_type.map(|ty| ty.name.as_str())) {
+        let count = self.deep.map_or(self.candidate.count, |deep| self.search.route(deep).count);
+        if origin == Origin::Library
+            && !theirs
+            && !self.worth_telling(known, entry_type.map(|ty| ty.name.as_str()))
+        {
             return None;
         }
         let uses = self.uses_of(&place, origin);
@@ -83,7 +91,9 @@ impl Case<'_> {
         why.extend(told(&uses));
         let advice = match (notes.first(), self.search.family(route)) {
             (Some(note), _) => note.advice,
-            (None, Some(Family::Dict | Family::OrderedDict)) => "bound it (functools.lru_cache, an OrderedDict that forgets), or remove entries when they are done with",
+            (None, Some(Family::Dict | Family::OrderedDict)) => {
+                "bound it (functools.lru_cache, an OrderedDict that forgets), or remove entries when they are done with"
+            }
             (None, Some(Family::Deque)) => "give the deque a maxlen",
             _ => "remove entries when they are done with, or bound their number",
         };
@@ -124,13 +134,24 @@ impl Case<'_> {
         let leaking = said.leaking.is_some() || said.entries.as_ref().is_some_and(|(_, leaking)| *leaking);
         let forgotten = leaking || said.entries.is_some() || said.suspect.is_some();
         if origin == Origin::Library && !theirs {
-            return forgotten && count >= MANY && self.is_share(2);
+            // Its own bookkeeping of objects that somebody else holds tells of them, it is not the culprit.
+            let weak = said.entries.as_ref().is_some_and(|(note, _)| note.many.contains("weak references"));
+            return forgotten && !weak && count >= MANY && self.is_share(2);
         }
         if self.candidate.alone {
             return self.is_share(2) || self.bytes >= 1 << 20;
         }
         if leaking {
-            return count >= MANY || self.is_share(2);
+            return (count >= MANY && self.bytes >= LEAKING) || self.is_share(2);
+        }
+        let route = self.search.route(self.candidate.route);
+        if self.candidate.entries.is_none() && route.chain {
+            return count >= 1000 && self.is_share(10);
+        }
+        // Whoever takes from a queue is too slow, or gone.
+        let queue = said.suspect.as_ref().is_some_and(|note| note.many == "queued items");
+        if queue && count >= 1000 && self.is_share(LARGE_PERCENT) {
+            return true;
         }
         let takes = !uses.takes.is_empty();
         let mapping = matches!(
@@ -185,6 +206,15 @@ impl Case<'_> {
         let mut said = Said::default();
         // The container last: what is nearest to it says most.
         for node in &place.nodes {
+            // A function on the way is no callback, it is what the variable belongs to.
+            if view.type_of(*node).is_some_and(|ty| ty.name == "function") {
+                said.suspect = Some(Note::new(
+                    "closure variables",
+                    "a function keeps the variables of the function around it, as long as it lives itself",
+                    "keep what has to be kept in an object that can be let go, or bound it",
+                ));
+                continue;
+            }
             match inspect::verdict(view, *node) {
                 Some(Verdict::Needed(why)) => said.needed = Some(why),
                 Some(Verdict::Leaking(note)) => said.leaking = Some(note),
@@ -195,9 +225,10 @@ impl Case<'_> {
         // A bound is that of the container, not of what holds it.
         let last = place.nodes.last().copied();
         let near = place.nodes.len().checked_sub(2).and_then(|at| place.nodes.get(at).copied());
-        let bounded = [last, near].into_iter().flatten().any(|node| {
-            matches!(inspect::verdict(view, node), Some(Verdict::Needed(_)))
-        });
+        let bounded = [last, near]
+            .into_iter()
+            .flatten()
+            .any(|node| matches!(inspect::verdict(view, node), Some(Verdict::Needed(_))));
         if !bounded {
             said.needed = None;
         }
@@ -230,7 +261,9 @@ impl Case<'_> {
             let ty = view.type_of(node);
             let module = view.held.root(node).map(|root| &root.holder);
             match module {
-                Some(crate::roots::Holder::Module { name, .. }) => view.origins.of(name) == Some(Origin::Program),
+                Some(crate::roots::Holder::Module { name, .. }) => {
+                    view.origins.of(name) == Some(Origin::Program)
+                }
                 _ => {
                     self.class_of_program(node)
                         || ty.is_some_and(|ty| view.origin_of_type(ty) == Some(Origin::Program))
@@ -262,9 +295,17 @@ impl Case<'_> {
         }
         let Some(entries) = self.candidate.entries.map(|id| self.search.route(id)) else {
             let chained = route.chain && route.count == self.candidate.count;
-            return if chained { format!("{count} × {container} in a chain") } else { format!("{count} entries in a {container}") };
+            return if chained {
+                format!("{count} × {container} in a chain")
+            } else {
+                format!("{count} entries in a {container}")
+            };
         };
         let entry = self.search.type_name(entries);
+        if let Some(deep) = self.deep.map(|id| self.search.route(id)) {
+            let (many, inner) = (grouped(deep.count), self.search.type_name(deep));
+            return format!("{many} × {inner} in {} × {entry} of a {container}", grouped(entries.count));
+        }
         let inside = match route.count {
             1 => format!("a {container}"),
             n => format!("{} × {container}", grouped(n)),
@@ -285,8 +326,12 @@ impl Case<'_> {
 fn told(uses: &Uses) -> Option<String> {
     let list = |names: &[String]| names.join(", ");
     match (uses.adds.is_empty(), uses.takes.is_empty()) {
-        (false, true) => Some(format!("{} adds to it, and nothing that names it takes away", list(&uses.adds))),
-        (_, false) => Some(format!("{} may take from it: whether it grows, two pictures tell", list(&uses.takes))),
+        (false, true) => {
+            Some(format!("{} adds to it, and nothing that names it takes away", list(&uses.adds)))
+        }
+        (_, false) => {
+            Some(format!("{} may take from it: whether it grows, two pictures tell", list(&uses.takes)))
+        }
         (true, true) => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::held::Held;
 use crate::roots::Holder;
-use crate::routes::{RouteId, Routes};
+use crate::routes::{RouteId, Routes, Step};
 use wmr_cpython::refers::{Label, Name, Via};
 
 /// The way from a root to a route. Text of the target is not escaped.
@@ -31,7 +31,8 @@ impl Place {
         for &node in &place.nodes.clone() {
             let label = before.and_then(|from| held.label(&mut held.target.reader(), from, node));
             // Of what is many, no single one is meant.
-            let many = routes.of(node).and_then(|id| routes.list.get(id as usize)).is_some_and(|r| r.count > 1);
+            let many =
+                routes.of(node).and_then(|id| routes.list.get(id as usize)).is_some_and(|r| r.count > 1);
             match before {
                 None => place.root(held, node),
                 Some(from) => place.step(from, label.as_ref(), many),
@@ -40,6 +41,32 @@ impl Place {
             place.key.push_str(held.type_name(node));
             before = Some(node);
         }
+        place
+    }
+
+    /// The place of a route below one whose place is known.
+    pub fn below(view: &View, routes: &Routes, above: Option<&Place>, route: RouteId) -> Place {
+        let held = view.held;
+        let Some(route) = routes.list.get(route as usize) else { return Place::default() };
+        let mut place = above.cloned().unwrap_or_default();
+        let node = route.first;
+        let from = view.reach.parent.get(node as usize).copied().filter(|from| *from < held.graph.nodes());
+        match from {
+            None => place.root(held, node),
+            // An entry has no name: looking for its index takes long where there are many.
+            Some(from) if route.step == Step::Item && route.count > 1 => {
+                place.name.push_str("[…]");
+                place.key.push_str(" [*]");
+                place.steps.push("[…]".to_owned());
+                place.nodes.push(from);
+            }
+            Some(from) => {
+                let label = held.label(&mut held.target.reader(), from, node);
+                place.step(from, label.as_ref(), route.count > 1);
+            }
+        }
+        place.key.push(' ');
+        place.key.push_str(held.type_name(node));
         place
     }
 
@@ -76,6 +103,11 @@ impl Place {
         {
             self.names.push((from, text.clone()));
         }
+        // A variable is what a person means, not the cell it is in.
+        if written == ".cell_contents" {
+            self.steps.push(written);
+            return;
+        }
         let glue = if written.starts_with(['.', '[', '{']) { "" } else { " " };
         self.name.push_str(glue);
         self.name.push_str(&written);
@@ -98,7 +130,6 @@ pub fn without_numbers(text: &str) -> String {
     }
     out + rest
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -37,7 +37,9 @@ pub fn tell(view: &View, node: u32) -> Option<Vec<Step>> {
         let held = view.held;
         let by = match before {
             None => held.root_name(node),
-            Some(from) => held.label(&mut held.target.reader(), from, node).map_or_else(|| "?".to_owned(), |l| l.to_string()),
+            Some(from) => held
+                .label(&mut held.target.reader(), from, node)
+                .map_or_else(|| "?".to_owned(), |l| l.to_string()),
         };
         let (status, why) = status(view, node);
         steps.push(Step {

@@ -7,7 +7,7 @@ use crate::graph::Reach;
 use crate::held::Held;
 use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
-use wmr_cpython::refers::{Name, Strength};
+use wmr_cpython::refers::{Name, Strength, Via};
 use wmr_cpython::types::Type;
 
 pub struct View<'h> {
@@ -56,7 +56,9 @@ impl<'h> View<'h> {
     pub fn attribute(&self, node: u32, name: &str) -> Option<u64> {
         let (mut found, mut seen) = (None, 0);
         self.held.links(node, &mut |link| {
-            if link.strength != Strength::Weak && matches!(&link.label.name, Name::Text(text) if text == name) {
+            let named = matches!(link.label.via, Via::Attr | Via::Slot | Via::Field)
+                && matches!(&link.label.name, Name::Text(text) if text == name);
+            if link.strength != Strength::Weak && named {
                 found = Some(link.addr);
             }
             seen += 1;

@@ -22,7 +22,8 @@ impl Inspector for Exceptions {
         if traceback == 0 || Some(traceback) == none {
             return None;
         }
-        let why = "an exception that is kept keeps its traceback, that the frames, these all their local variables";
+        let why =
+            "an exception that is kept keeps its traceback, that the frames, these all their local variables";
         Some(Verdict::Leaking(Note::new("kept exceptions", why, ADVICE)))
     }
 }

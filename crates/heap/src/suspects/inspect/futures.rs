@@ -7,8 +7,7 @@ pub struct Futures;
 
 /// `fut_pending` (`_asynciomodule.c`).
 const PENDING: i32 = 0;
-const NAMES: [&str; 3] =
-    ["_asyncio.Future", "asyncio.futures.Future", "concurrent.futures._base.Future"];
+const NAMES: [&str; 3] = ["_asyncio.Future", "asyncio.futures.Future", "concurrent.futures._base.Future"];
 
 impl Inspector for Futures {
     fn verdict(&self, view: &View, node: u32) -> Option<Verdict> {
@@ -24,7 +23,10 @@ impl Inspector for Futures {
         };
         let done = match state {
             Some(state) => state != PENDING,
-            None => matches!(view.text(node, "_state")?.as_str(), "FINISHED" | "CANCELLED" | "CANCELLED_AND_NOTIFIED"),
+            None => matches!(
+                view.text(node, "_state")?.as_str(),
+                "FINISHED" | "CANCELLED" | "CANCELLED_AND_NOTIFIED"
+            ),
         };
         Some(match (done, task) {
             (true, true) => Verdict::Leaking(Note::new(

@@ -12,10 +12,14 @@ impl Inspector for Generators {
         if ty.shape.family != Family::Generator {
             return None;
         }
-        let name = view.text(node, "__qualname__").or_else(|| view.text(node, "__name__")).unwrap_or_default();
+        let name =
+            view.text(node, "__qualname__").or_else(|| view.text(node, "__name__")).unwrap_or_default();
         Some(Verdict::Suspect(Note::new(
             "suspended generators",
-            format!("{} {name} is suspended and keeps its local variables until it is run to its end or closed", ty.name),
+            format!(
+                "{} {name} is suspended and keeps its local variables until it is run to its end or closed",
+                ty.name
+            ),
             "exhaust or close() generators that are begun",
         )))
     }

@@ -22,7 +22,9 @@ impl Inspector for LruCache {
         }
         Some(Verdict::Leaking(Note::new(
             "results",
-            format!("lru_cache(maxsize=None) of {name} keeps the result for every argument it was ever called with"),
+            format!(
+                "lru_cache(maxsize=None) of {name} keeps the result for every argument it was ever called with"
+            ),
             "give it a maxsize, or call cache_clear()",
         )))
     }

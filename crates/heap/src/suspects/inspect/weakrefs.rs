@@ -5,8 +5,7 @@ use crate::suspects::view::View;
 
 pub struct WeakReferences;
 
-const NAMES: [&str; 4] =
-    ["weakref", "weakref.ReferenceType", "weakref.finalize", "weakref.finalize._Info"];
+const NAMES: [&str; 4] = ["weakref", "weakref.ReferenceType", "weakref.finalize", "weakref.finalize._Info"];
 
 impl Inspector for WeakReferences {
     fn verdict(&self, view: &View, node: u32) -> Option<Verdict> {
