@@ -155,7 +155,7 @@ impl<T: Serialize> Document<T> {
 
     /// All in one line, for documents that follow each other.
     pub fn to_line(&self) -> String {
-        serde_json::to_string(self).map_or_else(|e| e.to_string(), |text| text) + "\n"
+        serde_json::to_string(self).unwrap_or_else(|e| e.to_string()) + "\n"
     }
 
     pub fn to_text(&self) -> String {

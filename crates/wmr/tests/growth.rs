@@ -160,8 +160,8 @@ fn watching_tells_what_grows() {
 
 #[test]
 fn a_program_that_starts_itself_anew_is_noticed() {
-    let script = format!("import sys, os\nif sys.argv[1:]: sys.stdin.readline()\n{SHOP}")
-        .replace("    step += 1\n", "    os.execv(sys.executable, [sys.executable] + sys.orig_argv[1:])\n");
+    let again = "    os.execv(sys.executable, [sys.executable] + sys.orig_argv[1:])\n";
+    let script = SHOP.replace("    step += 1\n", again);
     let mut target = python("3.11").unwrap().spawn(&script).unwrap();
     let pid = target.pid().to_string();
     let mut watching = Watching::begin(&["watch", &pid, "--every", "300ms"]);

@@ -205,10 +205,8 @@ fn a_story_says_what_each_step_is_good_for() {
     let target = python(planted.on[0]).unwrap().spawn(&format!("{script}{READY}")).unwrap();
     at_rest(target.pid()).unwrap();
     let pid = target.pid().to_string();
-    let suspects = common::json(&["leaks", &pid]);
-    let list = suspects["suspects"][0]["addr"].as_str().unwrap().to_owned();
-    let held = common::json(&["refs", &pid, &list]);
-    let error = held["to"].as_array().unwrap().iter().find(|to| to["type"] == "IndexError").unwrap();
+    let errors = common::json(&["select", &pid, "type = 'IndexError'", "--limit", "1"]);
+    let error = &errors["rows"][0];
     let story = common::json(&["leaks", &pid, "--story", error["addr"].as_str().unwrap()]);
     assert_eq!(story["schema"], "wmr/story/1");
     let steps = story["steps"].as_array().unwrap();
