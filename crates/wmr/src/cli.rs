@@ -384,10 +384,17 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
+    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected; what accumulates;
+    /// of a series of snapshots, what grew
     Leaks {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// Later ones of the same program, oldest first: what grew from each to the next
+        #[arg(value_name = "LATER")]
+        later: Vec<OsString>,
+        /// Why the object at this address is held: the way from a root to it, and what is thought of each step
+        #[arg(long, value_name = "ADDR", conflicts_with_all = ["later", "known", "fail_on"])]
+        story: Option<String>,
         /// Findings to show, 0 for all; default: 12 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
@@ -419,22 +426,27 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
-    /// Wait until a process has grown to a size, then keep it, before it is killed for that
+    /// Tell what grows in a process, look by look; or wait until it has grown to a size and keep it then, before
+    /// it is killed for that
     Watch {
         /// A pid
         target: OsString,
-        /// Resident size to wait for, e.g. 2G
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        rss: u64,
-        /// The snapshot to write then
-        #[arg(long, value_name = "FILE")]
-        snapshot: PathBuf,
-        /// Time between looks, e.g. 500ms, 10s or 1m
-        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
-        every: Duration,
-        /// Give up after so many looks
+        /// Time between looks, e.g. 500ms, 10s or 1m; longer where looking would cost the process more than
+        /// 1 % of its time. Default: 30s, with --rss 1s
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        every: Option<Duration>,
+        /// So many looks
         #[arg(long, value_name = "N")]
         times: Option<u64>,
+        /// Until it has grown by so much since the first look, e.g. 500M
+        #[arg(long, value_name = "GROWTH", value_parser = parse_size)]
+        until: Option<u64>,
+        /// Resident size to wait for, e.g. 2G: looks at nothing else
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "snapshot", conflicts_with = "until")]
+        rss: Option<u64>,
+        /// The snapshot to write when that is so
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
         /// Replace the file if there is one
         #[arg(long)]
         force: bool,

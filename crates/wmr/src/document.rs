@@ -187,6 +187,11 @@ impl<T: Serialize> Document<T> {
         Document { schema, target: None, capture: Some(now), notes, body }
     }
 
+    /// All in one line, for documents that follow each other.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| e.to_string()) + "\n"
+    }
+
     pub fn to_text(&self) -> String {
         // Only a map with keys that are no strings could fail.
         serde_json::to_string_pretty(self).map_or_else(|e| e.to_string(), |text| text + "\n")

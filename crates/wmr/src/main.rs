@@ -144,7 +144,12 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Export { target, format, output, force } => {
                 command::export::run(target, *format, output, *force, options)
             }
-            Command::Leaks { target, limit, known, fail_on, max_bytes } => {
+            Command::Leaks { target, story: Some(addr), .. } => command::leaks::story(target, addr, options),
+            Command::Leaks { target, later, limit, .. } if !later.is_empty() => {
+                let series: Vec<_> = std::iter::once(target).chain(later).cloned().collect();
+                command::leaks::growth::run(&series, *limit, options)
+            }
+            Command::Leaks { target, limit, known, fail_on, max_bytes, later: _, story: None } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)
             }
@@ -155,10 +160,10 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Core { target, output, force } => {
                 command::core::run(target, output.as_deref(), *force, options)
             }
-            Command::Watch { target, rss, snapshot, every, times, force, strip_values } => {
-                let wait = command::watch::Wait { rss: *rss, every: *every, times: *times };
+            Command::Watch { target, every, times, until, rss, snapshot, force, strip_values } => {
                 let how = command::snapshot::How { strip: *strip_values, level: 1 };
-                command::watch::run(target, wait, snapshot, *force, how, options)
+                let goal = command::watch::Goal { rss: *rss, until: *until, snapshot: snapshot.as_deref() };
+                command::watch::run(target, goal, *every, *times, *force, how, options)
             }
             Command::Demo { core } => command::demo::run(*core, options),
         },
