@@ -35,6 +35,8 @@ pub enum Part {
     ElementChildren,
     CtypesBuffer,
     CodeData,
+    /// Of a call that is over, kept for the next one (up to 3.9).
+    DeadFrame,
     TypeData,
     ModuleState,
     IteratorIndices,
@@ -43,7 +45,7 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Part; 24] = [
+    pub const ALL: [Part; 25] = [
         Part::DictKeys,
         Part::SharedKeys,
         Part::DictValues,
@@ -64,6 +66,7 @@ impl Part {
         Part::ElementChildren,
         Part::CtypesBuffer,
         Part::CodeData,
+        Part::DeadFrame,
         Part::TypeData,
         Part::ModuleState,
         Part::IteratorIndices,
@@ -93,6 +96,7 @@ impl Part {
             Part::ElementChildren => "Element children",
             Part::CtypesBuffer => "ctypes buffer",
             Part::CodeData => "code data",
+            Part::DeadFrame => "dead frame",
             Part::TypeData => "type data",
             Part::ModuleState => "module state",
             Part::IteratorIndices => "iterator indices",
@@ -332,6 +336,9 @@ fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
     ];
     for at in fields.into_iter().flatten() {
         give(Part::CodeData, reader.u64(addr + at).ok()?, 0);
+    }
+    if let Some(at) = c.co_zombieframe {
+        give(Part::DeadFrame, reader.u64(addr + at).ok()?, 0);
     }
     if let Some(at) = c.co_monitoring {
         // `_PyCoMonitoringData` (3.12+): tables of its own hang on it.

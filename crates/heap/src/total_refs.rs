@@ -89,6 +89,12 @@ impl Sum {
             Ok(RefCount::Immortal) => {
                 self.count += 1;
                 self.immortal += 1;
+                // 3.11 does not free them, and counts their references all the same.
+                if model.hex >> 16 < 0x030c
+                    && let Ok(count) = reader.i64(addr.wrapping_add(model.layout.object.ob_refcnt))
+                {
+                    self.refs = self.refs.saturating_add(count.saturating_sub(MANY));
+                }
             }
             _ => {}
         }

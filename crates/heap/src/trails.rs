@@ -83,6 +83,8 @@ pub fn trails(held: &Held, merged: &Merged) -> Vec<Trail> {
             is_rest: next.is_rest,
         };
         let behind = walk.follow(&mut reader, &next, &mut trail);
+        // One step may be called by its own index or key; the links behind it have others.
+        trail.same_name &= !trail.is_chain || next.key.2.is_some();
         out.push(trail);
         if !next.is_rest && next.depth < DEEPEST {
             todo.extend(walk.grouped(behind, at, next.depth + 1));

@@ -7,7 +7,7 @@ use wmr_cpython::frames::{Code, Ended, Frame, Walk, awaited, suspended};
 use wmr_cpython::model::Model;
 use wmr_heap::model;
 use wmr_memory::live::attach;
-use wmr_memory::{Target, open_core};
+use wmr_memory::{Target, open_core, write_core};
 use wmr_testing::{Interpreter, at_rest, gcore, interpreters, python};
 
 const SCRIPT: &str = include_str!("frames/everything.py");
@@ -135,9 +135,21 @@ fn every_frame_and_local_is_the_interpreters_own() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A core of our own, as gdb leaves out a whole mapping where it meets the guard page that newer C libraries
+/// put inside of it: all stacks of threads.
+#[test]
+fn frames_of_a_written_core_are_those_of_the_process() {
+    let process = start(python("3.14").expect("installed"));
+    let target = attach(process.pid(), &Default::default()).expect("attached");
+    let core = tempfile::NamedTempFile::new().expect("a file");
+    write_core(&target, core.as_file(), &|_| ()).expect("written");
+    let target = open_core(core.path(), &Default::default()).expect("opened");
+    assert_eq!(compare(&target, process.truth()), Vec::<String>::new());
+}
+
 #[test]
 fn frames_of_a_core_are_those_of_the_process() {
-    for tag in ["2.7", "3.9", "3.12", "3.14"] {
+    for tag in ["2.7", "3.9", "3.12"] {
         let process = start(python(tag).expect("installed"));
         let core = gcore(process.pid()).expect("a core");
         let target = open_core(&core, &Default::default()).expect("opened");

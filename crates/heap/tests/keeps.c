@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 PyObject *kept_here[4];
-static PyObject **block;
+PyObject **block_kept; /* seen from outside, or the compiler sees that nobody reads it and keeps nothing */
 
 static PyObject *in_variable(PyObject *self, PyObject *object)
 {
@@ -15,9 +15,9 @@ static PyObject *in_variable(PyObject *self, PyObject *object)
 
 static PyObject *in_block(PyObject *self, PyObject *object)
 {
-    block = malloc(1000);
+    block_kept = malloc(1000);
     Py_INCREF(object);
-    block[5] = object;
+    block_kept[5] = object;
     Py_RETURN_NONE;
 }
 

@@ -25,6 +25,12 @@ fn shape(value: &Value) -> Value {
 }
 
 fn merge(a: Value, b: Value) -> Value {
+    if let (Value::Array(a), Value::Array(b)) = (&a, &b) {
+        return match a.iter().chain(b).cloned().reduce(merge) {
+            Some(item) => json!([item]),
+            None => json!([]),
+        };
+    }
     let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
         // The value of a reference is an index or a name.
         let either = |a: &Value, b: &Value| a == "integer" && (b == "text" || b == "integer or text");

@@ -160,7 +160,7 @@ fn row(held: &Held, reader: &mut wmr_memory::Reader, trail: &Trail) -> Row {
         _ if trail.is_rest => format!("… {} more", crate::numbers::grouped(trail.nodes)),
         None if trail.parent.is_none() => held.root_name(trail.node),
         None => "?".to_owned(),
-        Some(label) if trail.same_name && !trail.is_chain => label.to_string(),
+        Some(label) if trail.same_name => label.to_string(),
         Some(label) => holders::pattern(label),
     };
     let known = !trail.is_rest;

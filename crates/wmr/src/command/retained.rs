@@ -180,9 +180,9 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
         out.push_str(&super::more(screen, &format!("{} more", grouped(rest as u64)), &command));
     }
     if let Some(outside) = body.outside_modules {
-        let text =
-            format!("{} {} of what no module alone keeps hang on none", unit.number(outside), unit.name);
-        out.push_str(&format!("\n  {text}: → wmr retained {} --by root\n", subject.typed));
+        let text = format!("{} {} of that hang on no module", unit.number(outside), unit.name);
+        let command = format!("wmr retained {} --by root", subject.typed);
+        out.push_str(&super::more(screen, &text, &command));
     }
     let next = match body.by {
         "object" => format!("who holds one: wmr path {} ADDRESS", subject.typed),
