@@ -133,6 +133,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
         csv: Csv,
     },
     /// Blocks that match an expression, used and free ones
@@ -199,6 +201,8 @@ pub enum Command {
         /// Rows to show, 0 for all; default: 40 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Keep how a process is now under a name, to compare with later
     Label {
@@ -213,8 +217,18 @@ pub enum Command {
         target: OsString,
     },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
-    #[command(visible_alias = "cpython-allocators")]
     Arenas {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Arenas to show, 0 for all; default: 20 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Only one malloc arena: its number (the main one is 0) or its address
+        #[arg(long, value_name = "N")]
+        arena: Option<String>,
+    },
+    /// Arenas of pymalloc with their free pools, as gdb-heap showed them
+    CpythonAllocators {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Arenas to show, 0 for all; default: 20 for people, all for machines
@@ -236,13 +250,23 @@ pub enum Command {
     Sizes {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// Of what: types, or used blocks by size as wmr heap --by size has them
+        #[arg(long, value_name = "WHAT", default_value = "type")]
+        by: SizesBy,
+        /// Rows of blocks to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        csv: Csv,
     },
     /// Who holds an object, or the objects of a type: from a module, a frame or a variable on
     Path {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Of an object, or anywhere in it
-        #[arg(required_unless_present = "ty")]
+        #[arg(required_unless_present_any = ["ty", "where", "arena"])]
         addr: Option<String>,
         /// All objects of this type, by its qualified name or the last part of it
         #[arg(long = "type", value_name = "TYPE", conflicts_with = "addr")]
@@ -250,6 +274,8 @@ pub enum Command {
         /// Steps to show, 0 for all; default: 30 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// What would be freed with each object, or with all of a type
     Retained {
@@ -261,6 +287,8 @@ pub enum Command {
         /// Rows to show, 0 for all; default: 25 for people
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
     Leaks {
@@ -342,9 +370,8 @@ pub enum Command {
 /// What every listing of blocks understands.
 #[derive(Debug, Clone, Args)]
 pub struct ListingOptions {
-    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
-    #[arg(id = "where", long = "where", value_name = "WHERE")]
-    pub filter: Option<String>,
+    #[command(flatten)]
+    pub scope: Scope,
     /// Rows to show, 0 for all; default: 40 for people, all for machines
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -354,11 +381,28 @@ pub struct ListingOptions {
     /// Columns to show, e.g. addr,bytes,kind,owner
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub columns: Vec<String>,
+    #[command(flatten)]
+    pub csv: Csv,
+}
+
+/// Which blocks an answer is about.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Scope {
+    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
+    #[arg(id = "where", long = "where", value_name = "WHERE")]
+    pub filter: Option<String>,
     /// Only blocks of one malloc arena: its number in wmr arenas (the main one is 0) or its address
     #[arg(long, value_name = "N")]
     pub arena: Option<String>,
-    #[command(flatten)]
-    pub csv: Csv,
+}
+
+/// Rows of `wmr sizes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SizesBy {
+    /// Built-in types, and dicts by entries
+    Type,
+    /// Used blocks
+    Size,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -388,6 +432,8 @@ pub enum By {
     Module,
     /// Sizes of blocks
     Size,
+    /// Arenas of pymalloc and malloc, their used blocks
+    Arena,
 }
 
 /// `100`, `2.5`.

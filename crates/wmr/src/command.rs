@@ -17,6 +17,7 @@ pub mod path;
 pub mod ps;
 pub mod retained;
 mod saving;
+pub mod scope;
 pub mod sharing;
 pub mod show;
 pub mod sizes;

@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{By, Cli, Command, SizesBy};
 use failure::{Failure, code};
 use std::io::Write;
 use std::process::ExitCode;
@@ -55,8 +55,8 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
         (Some(target), None) => command::summary::run(target, options),
         (None, Some(command)) => match command {
             Command::Ps { tree, csv } => command::ps::run(*tree, csv.csv, options),
-            Command::Heap { target, by, limit, csv } => {
-                command::heap::run(target, *by, *limit, csv.csv, options)
+            Command::Heap { target, by, limit, scope, csv } => {
+                command::heap::run(target, *by, *limit, scope, csv.csv, options)
             }
             Command::Select { target, expression, listing } => {
                 command::listing::run(target, States::All, Some(expression), listing, options)
@@ -72,25 +72,38 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             }
             Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
             Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
-            Command::Diff { before, after, limit } => {
-                command::diff::run(before, after.as_deref(), *limit, options)
+            Command::Diff { before, after, limit, scope } => {
+                command::diff::run(before, after.as_deref(), *limit, scope, options)
             }
             Command::Label { target, name } => command::labels::keep(target, name, options),
             Command::Log { target } => command::labels::log(target, options),
-            Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
+            Command::Arenas { target, limit, arena } => {
+                command::arenas::run(target, *limit, arena.as_deref(), options)
+            }
+            Command::CpythonAllocators { target, limit } => {
+                command::arenas::of_pymalloc(target, *limit, options)
+            }
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
-            Command::Sizes { target } => command::sizes::run(target, options),
-            Command::Path { target, addr, ty, limit } => {
+            Command::Sizes { target, by: SizesBy::Size, limit, scope, csv } => {
+                command::heap::run(target, By::Size, *limit, scope, csv.csv, options)
+            }
+            Command::Sizes { target, scope, csv, limit, .. } => {
+                let blocks = csv.csv || limit.is_some() || scope.filter.is_some() || scope.arena.is_some();
+                command::sizes::run(target, blocks, options)
+            }
+            Command::Path { target, addr, ty, limit, scope } => {
                 use command::path::{self, Of};
                 let of = match (addr, ty) {
                     (_, Some(ty)) => Of::Type(ty),
                     (Some(addr), None) => Of::Address(addr),
-                    (None, None) => return Err(Failure::new(code::USAGE, "an address or --type is needed")),
+                    (None, None) => Of::Matching,
                 };
-                path::run(target, of, *limit, options)
+                path::run(target, of, *limit, scope, options)
             }
-            Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
+            Command::Retained { target, by, limit, scope } => {
+                command::retained::run(target, *by, *limit, scope, options)
+            }
             Command::Leaks { target, limit, known, fail_on, max_bytes } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)

@@ -1,9 +1,10 @@
 //! `wmr path`: who holds an object, or the objects of a type.
 
 use super::holders::Holders;
+use super::scope::Wanted;
 use super::{address, answer, title};
 use crate::Answer;
-use crate::cli::Options;
+use crate::cli::{Options, Scope};
 use crate::document::{hex, limited};
 use crate::failure::{Failure, code};
 use crate::numbers::{counted, grouped, scaled};
@@ -12,6 +13,7 @@ use crate::screen::{Look, Screen};
 use crate::text::{cut, shown};
 use serde::Serialize;
 use std::ffi::OsStr;
+use wmr_heap::Part;
 use wmr_heap::graph::{Bits, Merged, Step};
 use wmr_heap::roots;
 use wmr_memory::Reader;
@@ -50,6 +52,8 @@ struct Row {
 pub enum Of<'a> {
     Address(&'a str),
     Type(&'a str),
+    /// All objects in the scope.
+    Matching,
 }
 
 /// Rows that people are shown.
@@ -57,15 +61,31 @@ const SHOWN: usize = 30;
 /// Types that are suggested.
 const SUGGESTED: usize = 5;
 
-pub fn run(word: &OsStr, of: Of, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+pub fn run(
+    word: &OsStr,
+    of: Of,
+    limit: Option<usize>,
+    scope: &Scope,
+    options: &Options,
+) -> Result<Answer, Failure> {
     let addr = match of {
         Of::Address(text) => Some(address::parse(text)?),
-        Of::Type(_) => None,
+        Of::Type(_) | Of::Matching => None,
     };
+    let asked = Wanted::of(scope)?;
     let subject = open(word, options)?;
+    let filter = asked.within(&subject)?;
+    let part = Part::new(&subject.target, &subject.inspection, filter.as_ref());
     let holders = Holders::of(&subject)?;
     let (wanted, name) = match of {
-        Of::Type(name) => (of_type(&subject, &holders, name)?, name.to_owned()),
+        Of::Type(name) => (of_type(&subject, &holders, &part, name)?, name.to_owned()),
+        Of::Matching => {
+            let census = &subject.inspection.census;
+            let is_wanted = |&block: &u32| part.contains(block) && census.mark(block).as_object().is_some();
+            let blocks = (0..subject.inspection.blocks.len()).filter(is_wanted);
+            let name = scope.filter.clone().unwrap_or_else(|| "all objects".to_owned());
+            (Bits::of(holders.graph.csr.nodes(), blocks), name)
+        }
         Of::Address(_) => {
             let node = holders.node_at(addr.unwrap_or(0))?;
             (Bits::of(holders.graph.csr.nodes(), [node]), hex(addr.unwrap_or(0)))
@@ -88,7 +108,7 @@ pub fn run(word: &OsStr, of: Of, limit: Option<usize>, options: &Options) -> Res
 }
 
 /// All objects of a type, by its qualified name or the last part of it.
-fn of_type(subject: &Subject, holders: &Holders, name: &str) -> Result<Bits, Failure> {
+fn of_type(subject: &Subject, holders: &Holders, part: &Part, name: &str) -> Result<Bits, Failure> {
     let inspection = &subject.inspection;
     let types = &inspection.census.types;
     let matches = |known: &str| known == name || known.rsplit('.').next() == Some(name);
@@ -105,7 +125,8 @@ fn of_type(subject: &Subject, holders: &Holders, name: &str) -> Result<Bits, Fai
         return Err(failure.advise(format!("all of them: wmr heap {} --by type --limit 0", subject.typed)));
     }
     let nodes = (0..inspection.blocks.len())
-        .filter(|&block| inspection.census.mark(block).as_object().is_some_and(|ty| is_wanted[ty as usize]));
+        .filter(|&block| inspection.census.mark(block).as_object().is_some_and(|ty| is_wanted[ty as usize]))
+        .filter(|&block| part.contains(block));
     Ok(Bits::of(holders.graph.csr.nodes(), nodes))
 }
 

@@ -1,9 +1,10 @@
 //! `wmr retained`: what would be freed with an object, or with all objects of a type.
 
 use super::holders::Holders;
+use super::scope::Wanted;
 use super::{answer, title};
 use crate::Answer;
-use crate::cli::{Options, RetainedBy};
+use crate::cli::{Options, RetainedBy, Scope};
 use crate::document::{hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, grouped, percent};
@@ -13,6 +14,7 @@ use crate::table::{Align, Table};
 use crate::text::shown;
 use serde::Serialize;
 use std::ffi::OsStr;
+use wmr_heap::Part;
 use wmr_heap::graph::{Dominators, ROOT};
 use wmr_heap::roots;
 
@@ -44,8 +46,20 @@ const SHOWN: usize = 25;
 /// Rows of single objects for machines.
 const OBJECTS: usize = 1000;
 
-pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+pub fn run(
+    word: &OsStr,
+    by: RetainedBy,
+    limit: Option<usize>,
+    scope: &Scope,
+    options: &Options,
+) -> Result<Answer, Failure> {
+    let asked = Wanted::of(scope)?;
     let subject = open(word, options)?;
+    let filter = asked.within(&subject)?;
+    let part = Part::new(&subject.target, &subject.inspection, filter.as_ref());
+    // Static objects are in no block: no expression speaks of them.
+    let blocks = subject.inspection.blocks.len();
+    let wanted_node = |node: u32| filter.is_none() || (node < blocks && part.contains(node));
     let holders = Holders::of(&subject)?;
     let nodes: Vec<u32> = holders.roots.iter().map(|root| root.node).collect();
     let reach = roots::reach(&holders.graph, &holders.roots);
@@ -54,10 +68,14 @@ pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options
     let total = dominators.order.iter().map(|&node| holders.graph.sizes[node as usize]).sum();
     let wanted = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let rows = match by {
-        RetainedBy::Object => {
-            objects(&holders, &dominators, &retained, if wanted == 0 { OBJECTS } else { wanted })
-        }
-        RetainedBy::Type => types(&holders, &dominators, &retained),
+        RetainedBy::Object => objects(
+            &holders,
+            &dominators,
+            &retained,
+            &wanted_node,
+            if wanted == 0 { OBJECTS } else { wanted },
+        ),
+        RetainedBy::Type => types(&holders, &dominators, &retained, &wanted_node),
     };
     let (rows, truncated) = limited(rows, wanted);
     let name = match by {
@@ -68,8 +86,15 @@ pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options
     Ok(answer("wmr/retained/1", &subject, options, body, |screen, body| page(screen, &subject, body)))
 }
 
-fn objects(holders: &Holders, dominators: &Dominators, retained: &[u64], most: usize) -> Vec<Row> {
+fn objects(
+    holders: &Holders,
+    dominators: &Dominators,
+    retained: &[u64],
+    is_wanted: &dyn Fn(u32) -> bool,
+    most: usize,
+) -> Vec<Row> {
     let mut nodes = dominators.order.clone();
+    nodes.retain(|&node| is_wanted(node));
     let most = most.min(nodes.len());
     let key = |&node: &u32| (std::cmp::Reverse(retained[node as usize]), node);
     if most < nodes.len() {
@@ -93,12 +118,17 @@ fn objects(holders: &Holders, dominators: &Dominators, retained: &[u64], most: u
 
 /// Sums by type. Of objects that hang on another of their type, the upper one counts: going down the tree
 /// of dominators, a type that is open already adds nothing.
-fn types(holders: &Holders, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
+fn types(
+    holders: &Holders,
+    dominators: &Dominators,
+    retained: &[u64],
+    is_wanted: &dyn Fn(u32) -> bool,
+) -> Vec<Row> {
     let inspection = &holders.subject.inspection;
     let types = &inspection.census.types;
     let blocks = inspection.blocks.len();
     let ty = |node: u32| {
-        let mark = (node < blocks).then(|| inspection.census.mark(node))?;
+        let mark = (node < blocks && is_wanted(node)).then(|| inspection.census.mark(node))?;
         mark.as_object().map(|ty| ty as usize)
     };
     let mut rows: Vec<Row> = types
