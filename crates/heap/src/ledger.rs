@@ -320,6 +320,10 @@ fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
             None if target.threads.iter().any(|t| mapping.contains(t.sp)) => {
                 (Domain::Stack, "thread stack".to_owned(), String::new())
             }
+            // Of the first thread; the dynamic loader keeps its own beside it.
+            None if target.threads.iter().any(|t| mapping.contains(t.tls)) => {
+                (Domain::Stack, "thread-local storage".to_owned(), String::new())
+            }
             None => (Domain::Unknown, "anonymous mapping".to_owned(), String::new()),
         },
     };

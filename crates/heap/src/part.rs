@@ -38,7 +38,12 @@ impl<'a> Part<'a> {
         Part { target, inspection, chosen }
     }
 
-    /// Is a used block in it?
+    /// Is there no filter?
+    pub fn is_all(&self) -> bool {
+        self.chosen.is_none()
+    }
+
+    /// Is a used block in it? Without a filter so is what is no block.
     pub fn contains(&self, block: u32) -> bool {
         self.chosen.as_ref().is_none_or(|(used, _)| used.contains(block))
     }

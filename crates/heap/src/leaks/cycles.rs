@@ -5,6 +5,7 @@ use super::references::{INTERIOR, References};
 use crate::Inspection;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_cpython::model::RefCount;
+use wmr_cpython::refers::{self, At};
 use wmr_memory::Target;
 
 /// Cycles of one shape: as many objects of the same types.
@@ -18,6 +19,8 @@ pub struct Cycles {
     pub objects: u64,
     /// With what hangs on them.
     pub bytes: u64,
+    /// The same by type of the objects in the cycles; what hangs on several counts with the first.
+    pub bytes_by_type: Vec<(u32, u64)>,
     /// Do their reference counts say more than the references found? Then the collector leaves them alone:
     /// somebody did not give a reference back.
     pub surplus: bool,
@@ -66,12 +69,13 @@ pub(super) fn find(target: &Target, inspection: &Inspection, references: &Refere
     }
     for component in components {
         let mut shape: FxHashMap<u32, u64> = FxHashMap::default();
+        let folded = namespaces(target, inspection, &component);
         for &block in &component {
-            if let Some(ty) = inspection.census.mark(block).as_object() {
+            if let Some(ty) = inspection.census.mark(block).as_object().filter(|_| !folded.contains(&block)) {
                 *shape.entry(ty).or_default() += 1;
             }
         }
-        if shape.is_empty() {
+        if component.iter().all(|&block| inspection.census.mark(block).as_object().is_none()) {
             // Native blocks that point at each other.
             for block in &component {
                 found.members.remove(block);
@@ -79,17 +83,26 @@ pub(super) fn find(target: &Target, inspection: &Inspection, references: &Refere
             continue;
         }
         let objects = shape.values().sum::<u64>();
-        let mut bytes: u64 = component.iter().map(|&block| inspection.blocks.bytes(block)).sum();
-        let mut todo = component.clone();
-        while let Some(block) = todo.pop() {
-            for edge in references.of(block) {
-                let id = edge & !INTERIOR;
-                if index.contains_key(&id) && found.members.insert(id) {
-                    bytes += inspection.blocks.bytes(id);
-                    todo.push(id);
+        let mut weights: FxHashMap<u32, u64> = FxHashMap::default();
+        for &member in &component {
+            let mut bytes = inspection.blocks.bytes(member);
+            let mut todo = vec![member];
+            while let Some(block) = todo.pop() {
+                for edge in references.of(block) {
+                    let id = edge & !INTERIOR;
+                    if index.contains_key(&id) && found.members.insert(id) {
+                        bytes += inspection.blocks.bytes(id);
+                        todo.push(id);
+                    }
                 }
             }
+            // Tables and values count with the object they belong to.
+            let object = inspection.census.owner(member).unwrap_or(member);
+            let ty = inspection.census.mark(object).as_object().filter(|ty| shape.contains_key(ty));
+            let ty = ty.or_else(|| shape.keys().min().copied());
+            *weights.entry(ty.unwrap_or_default()).or_default() += bytes;
         }
+        let bytes = weights.values().sum::<u64>();
         let mut shape: Vec<(u32, u64)> = shape.into_iter().collect();
         shape.sort_by_key(|&(ty, count)| (std::cmp::Reverse(count), ty));
         let surplus = component.iter().any(|&block| has_surplus(block) == Some(true));
@@ -99,14 +112,40 @@ pub(super) fn find(target: &Target, inspection: &Inspection, references: &Refere
             count: 0,
             objects: 0,
             bytes: 0,
+            bytes_by_type: Vec::new(),
             example: component.iter().copied().take(EXAMPLE).collect(),
         });
         group.count += 1;
         group.objects += objects;
         group.bytes += bytes;
+        for (ty, bytes) in weights {
+            match group.bytes_by_type.iter_mut().find(|row| row.0 == ty) {
+                Some(row) => row.1 += bytes,
+                None => group.bytes_by_type.push((ty, bytes)),
+            }
+        }
     }
     found.groups = groups.into_values().collect();
     found.groups.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.shape.cmp(&b.shape)));
+    found
+}
+
+/// Dicts that are what an object among them keeps its attributes in: nobody means those by a cycle.
+fn namespaces(target: &Target, inspection: &Inspection, component: &[u32]) -> FxHashSet<u32> {
+    let Some(model) = &inspection.model else { return FxHashSet::default() };
+    let mut reader = target.reader();
+    let mut found = FxHashSet::default();
+    for &block in component {
+        let Some(object) = inspection.object(target, block) else { continue };
+        refers::references(model, &mut reader, &object, &mut |reference| {
+            if reference.at == At::Field("__dict__")
+                && let Some(dict) = inspection.blocks.containing(reference.addr)
+            {
+                found.insert(dict.id);
+            }
+        });
+    }
+    found.retain(|id| component.binary_search(id).is_ok());
     found
 }
 

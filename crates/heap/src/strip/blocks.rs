@@ -370,7 +370,7 @@ fn inside(kind: &crate::Kind) -> Inside {
             Part::DictKeys | Part::SharedKeys => Inside::Keys,
             Part::DictValues => Inside::Values,
             // Past the last item is what was there before.
-            Part::ListItems | Part::SetTable | Part::DequeBlock | Part::OrderedDictIndex => {
+            Part::ListItems | Part::SetTable | Part::DequeBlock | Part::OrderedDictIndex | Part::SpareFrame => {
                 Inside::All(Fate::Addresses)
             }
             Part::OrderedDictNode

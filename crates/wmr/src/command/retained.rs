@@ -1,6 +1,6 @@
 //! `wmr retained`: what would be freed with an object, or with all objects of a type.
 
-use super::holders::Holders;
+use super::holders;
 use super::scope::Wanted;
 use super::{answer, title};
 use crate::Answer;
@@ -14,9 +14,8 @@ use crate::table::{Align, Table};
 use crate::text::shown;
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_heap::Part;
-use wmr_heap::graph::{Dominators, ROOT};
-use wmr_heap::roots;
+use wmr_heap::graph::{Dominators, Fold, ROOT};
+use wmr_heap::{Held, Part};
 
 #[derive(Serialize)]
 struct Body {
@@ -57,25 +56,16 @@ pub fn run(
     let subject = open(word, options)?;
     let filter = asked.within(&subject)?;
     let part = Part::new(&subject.target, &subject.inspection, filter.as_ref());
-    // Static objects are in no block: no expression speaks of them.
-    let blocks = subject.inspection.blocks.len();
-    let wanted_node = |node: u32| filter.is_none() || (node < blocks && part.contains(node));
-    let holders = Holders::of(&subject)?;
-    let nodes: Vec<u32> = holders.roots.iter().map(|root| root.node).collect();
-    let reach = roots::reach(&holders.graph, &holders.roots);
-    let dominators = Dominators::beside(&holders.graph.csr, &nodes, reach);
-    let retained = dominators.retained(&holders.graph.sizes);
-    let total = dominators.order.iter().map(|&node| holders.graph.sizes[node as usize]).sum();
+    let held = holders::find(&subject, Fold::Yes)?;
+    let dominators = held.dominators(held.reach());
+    let retained = held.retained(&dominators);
+    let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
     let wanted = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let rows = match by {
-        RetainedBy::Object => objects(
-            &holders,
-            &dominators,
-            &retained,
-            &wanted_node,
-            if wanted == 0 { OBJECTS } else { wanted },
-        ),
-        RetainedBy::Type => types(&holders, &dominators, &retained, &wanted_node),
+        RetainedBy::Object => {
+            objects(&held, &dominators, &retained, &part, if wanted == 0 { OBJECTS } else { wanted })
+        }
+        RetainedBy::Type => types(&held, &dominators, &retained, &part),
     };
     let (rows, truncated) = limited(rows, wanted);
     let name = match by {
@@ -83,18 +73,13 @@ pub fn run(
         RetainedBy::Type => "type",
     };
     let body = Body { by: name, total, rows, truncated };
-    Ok(answer("wmr/retained/1", &subject, options, body, |screen, body| page(screen, &subject, body)))
+    let flags = super::scope::flags(scope);
+    Ok(answer("wmr/retained/1", &subject, options, body, |screen, body| page(screen, &subject, &flags, body)))
 }
 
-fn objects(
-    holders: &Holders,
-    dominators: &Dominators,
-    retained: &[u64],
-    is_wanted: &dyn Fn(u32) -> bool,
-    most: usize,
-) -> Vec<Row> {
+fn objects(held: &Held, dominators: &Dominators, retained: &[u64], part: &Part, most: usize) -> Vec<Row> {
     let mut nodes = dominators.order.clone();
-    nodes.retain(|&node| is_wanted(node));
+    nodes.retain(|&node| part.contains(node));
     let most = most.min(nodes.len());
     let key = |&node: &u32| (std::cmp::Reverse(retained[node as usize]), node);
     if most < nodes.len() {
@@ -102,14 +87,13 @@ fn objects(
         nodes.truncate(most);
     }
     nodes.sort_unstable_by_key(key);
-    let mut reader = holders.subject.target.reader();
+    let mut reader = held.target.reader();
     let row = |node: u32| {
-        let object = holders.object(&mut reader, node)?;
         Some(Row {
-            address: Some(hex(object.addr)),
-            name: holders.type_name(&object).to_owned(),
+            address: Some(hex(held.addr(&mut reader, node)?)),
+            name: held.type_name(node).to_owned(),
             count: 1,
-            bytes: holders.graph.sizes[node as usize],
+            bytes: held.graph.size(node),
             retained: retained[node as usize],
         })
     };
@@ -118,18 +102,11 @@ fn objects(
 
 /// Sums by type. Of objects that hang on another of their type, the upper one counts: going down the tree
 /// of dominators, a type that is open already adds nothing.
-fn types(
-    holders: &Holders,
-    dominators: &Dominators,
-    retained: &[u64],
-    is_wanted: &dyn Fn(u32) -> bool,
-) -> Vec<Row> {
-    let inspection = &holders.subject.inspection;
-    let types = &inspection.census.types;
-    let blocks = inspection.blocks.len();
+fn types(held: &Held, dominators: &Dominators, retained: &[u64], part: &Part) -> Vec<Row> {
+    let types = &held.inspection.census.types;
     let ty = |node: u32| {
-        let mark = (node < blocks && is_wanted(node)).then(|| inspection.census.mark(node))?;
-        mark.as_object().map(|ty| ty as usize)
+        let ty = part.contains(node).then(|| held.type_of(node)).flatten();
+        ty.map(|ty| ty.shape.id as usize)
     };
     let mut rows: Vec<Row> = types
         .iter()
@@ -154,7 +131,7 @@ fn types(
         if at != NONE {
             if let Some(ty) = ty(at) {
                 rows[ty].count += 1;
-                rows[ty].bytes += holders.graph.sizes[at as usize];
+                rows[ty].bytes += held.graph.size(at);
                 rows[ty].retained += if open[ty] == 0 { retained[at as usize] } else { 0 };
                 open[ty] += 1;
             }
@@ -173,7 +150,7 @@ fn types(
     rows
 }
 
-fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
+fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String {
     let unit = Unit::for_total(body.total);
     let mut table = Table::new(screen).column(body.by, Align::Text).column("count", Align::Right);
     table = table.column("own", Align::Right).column("retained", Align::Right).column("%", Align::Right);
@@ -193,7 +170,7 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
     let heading = format!("WHAT WOULD GO WITH IT, {}", unit.name);
     let mut out = title(screen, &heading) + &table.render();
     if let Some(rest) = body.truncated {
-        let command = format!("wmr retained {} --by {} --limit 0", subject.typed, body.by);
+        let command = format!("wmr retained {} --by {}{flags} --limit 0", subject.typed, body.by);
         out.push_str(&super::more(screen, &format!("{} more", grouped(rest as u64)), &command));
     }
     out.push_str(&format!("\n  who holds one: wmr path {} ADDRESS\n", subject.typed));
