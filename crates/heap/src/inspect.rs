@@ -155,6 +155,7 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     census.untrack(&blocks, &permanent.unwrap_or_default());
     let interpreter = python.as_ref().ok().map(|python| python.type_type);
     ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
+    ranges.extend(native::pointed_at(target, &blocks, &ranges));
     all_read();
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());

@@ -14,6 +14,7 @@ pub mod ledger;
 mod marks;
 mod misstated;
 mod native;
+pub mod neighbours;
 mod part;
 pub mod roots;
 mod rows;

@@ -11,11 +11,15 @@ mod cpp;
 mod fields;
 mod gobject;
 mod left;
+mod loader;
+mod mappings;
 mod media;
 mod reach;
 mod signature;
 mod sqlite;
 mod swig;
+
+pub(crate) use mappings::pointed_at;
 
 use crate::census::Census;
 use crate::kinds::{Domain, KindId, Sure};
@@ -52,6 +56,7 @@ pub(crate) fn name(
     let objects = native.name_cpp();
     let instances = native.name_gobjects();
     let structures = native.name_media();
+    let libraries = native.name_libraries();
     let ranges = native.name_arrow(&objects);
     native.name_signatures();
     if let Some(model) = model {
@@ -61,6 +66,7 @@ pub(crate) fn name(
     sources.retain(|block| native.kind_of(*block).is_some_and(|kind| !fields::is_content(kind)));
     native.reach(sources);
     native.reach(objects.iter().map(|o| o.block).chain(instances).chain(structures).collect());
+    native.reach(libraries);
     native.reach_from_images(python);
     native.describe_the_rest();
     ranges
@@ -83,6 +89,16 @@ impl Native<'_> {
     /// Blocks known only by the object that points to them.
     fn held(&self) -> Vec<u32> {
         self.census.holders().map(|(block, _)| block).collect()
+    }
+
+    /// Is a block known by who holds it alone? It may learn what it is.
+    fn held_alone(&self) -> impl Fn(Mark) -> bool + Sync + '_ {
+        |mark| {
+            mark.as_kind().is_some_and(|kind| {
+                let kind = self.census.kinds.get(kind);
+                kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
+            })
+        }
     }
 
     /// Asks of each unnamed block, and of those `also` takes, what it is; in address order.

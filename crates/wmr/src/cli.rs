@@ -178,6 +178,9 @@ pub enum Command {
         /// Bytes of the block to show
         #[arg(long, value_name = "N", default_value_t = 128)]
         bytes: u64,
+        /// What would be freed with the object too: all references are followed for it
+        #[arg(long)]
+        refs: bool,
     },
     /// Bytes at an address, in hexadecimal and as text
     Hexdump {

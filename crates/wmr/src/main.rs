@@ -70,7 +70,9 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::All { target, listing } => {
                 command::listing::run(target, States::All, None, listing, options)
             }
-            Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
+            Command::Show { target, addr, bytes, refs } => {
+                command::show::run(target, addr, *bytes, *refs, options)
+            }
             Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
             Command::Diff { before, after, limit, scope } => {
                 command::diff::run(before, after.as_deref(), *limit, scope, options)

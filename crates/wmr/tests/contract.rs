@@ -87,7 +87,7 @@ fn documents() {
     let pid = target.pid().to_string();
     let entries = json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"]);
     let entry = entries["rows"][0]["addr"].as_str().unwrap();
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 16] = [
         ("blocks", &["select", &pid, "bytes > 16 and type is not null or state = 'free'", "--limit", "5000"]),
         ("show", &["show", &pid, entry]),
         ("hexdump", &["hexdump", &pid, entry, "100"]),
@@ -96,6 +96,7 @@ fn documents() {
         ("types", &["heap", &pid, "--by", "type", "--limit", "5"]),
         ("modules", &["heap", &pid, "--by", "module"]),
         ("block_sizes", &["heap", &pid, "--by", "size"]),
+        ("block_arenas", &["heap", &pid, "--by", "arena"]),
         ("arenas", &["arenas", &pid]),
         ("map", &["map", &pid]),
         ("map_sharing", &["map", &pid, "--sharing"]),

@@ -10,7 +10,7 @@ use super::Native;
 use crate::kinds::{Domain, Sure};
 use rustc_hash::FxHashMap;
 use wmr_alloc::Block;
-use wmr_memory::Reader;
+use wmr_memory::{Image, Reader};
 
 pub(super) const PIXELS: &str = "GdkPixbuf pixels";
 
@@ -42,6 +42,9 @@ struct Type {
     size: u16,
 }
 
+/// Nodes of fundamental types.
+type Roots = FxHashMap<u64, u64>;
+
 struct Instance {
     addr: u64,
     ty: Type,
@@ -51,10 +54,11 @@ impl Native<'_> {
     /// Names instances and the pages they are cut from; returns what their fields may be followed from.
     pub(super) fn name_gobjects(&mut self) -> Vec<u32> {
         let image = |name: &str| self.target.images.iter().find(|image| image.symbol(name).is_some());
-        let Some((_, glib)) = image("g_type_create_instance").zip(image("g_quark_from_string")) else {
+        let Some((gobject, glib)) = image("g_type_create_instance").zip(image("g_quark_from_string")) else {
             return Vec::new();
         };
-        let found = self.ask(|_| false, |reader, block| self.instances(reader, block));
+        let roots = self.fundamental(gobject);
+        let found = self.ask(self.held_alone(), |reader, block| self.instances(reader, block, &roots));
         let mut quarks: Vec<u64> =
             found.iter().flat_map(|(_, (_, list))| list).map(|i| u64::from(i.ty.quark)).collect();
         quarks.sort_unstable();
@@ -81,22 +85,31 @@ impl Native<'_> {
             sources.push(block);
             for instance in list {
                 let name = names.get(&u64::from(instance.ty.quark)).map_or("?", String::as_str);
-                self.fields_of(&mut reader, &instance, name, &mut sources);
+                self.fields_of(&mut reader, &roots, &instance, name, &mut sources);
             }
         }
         sources
     }
 
     /// What the fields of an instance point to is its data.
-    fn fields_of(&mut self, reader: &mut Reader, instance: &Instance, name: &str, sources: &mut Vec<u32>) {
+    fn fields_of(
+        &mut self,
+        reader: &mut Reader,
+        roots: &Roots,
+        instance: &Instance,
+        name: &str,
+        sources: &mut Vec<u32>,
+    ) {
         let start = instance.addr.saturating_sub(u64::from(instance.ty.private));
         let end = instance.addr.saturating_add(u64::from(instance.ty.size));
         let data = self.intern(Domain::Native, &format!("data of GType {name}"), Sure::Owner);
         // The class is everybody's.
         for at in (start..end).step_by(8).filter(|at| *at != instance.addr) {
             let Ok(word) = reader.u64(at) else { break };
-            let Some(to) = self.blocks.at(word).filter(|to| self.census.mark(*to).is_none()) else { continue };
-            if self.instances(reader, self.blocks.block(to)).is_some() {
+            let Some(to) = self.blocks.at(word).filter(|to| self.census.mark(*to).is_none()) else {
+                continue;
+            };
+            if self.instances(reader, self.blocks.block(to), roots).is_some() {
                 continue;
             }
             if name == "GdkPixbuf" && at == instance.addr + PIXBUF_PIXELS {
@@ -110,16 +123,16 @@ impl Native<'_> {
     }
 
     /// The instances in a block, and whether it is a page they are cut from.
-    fn instances(&self, reader: &mut Reader, block: Block) -> Option<(bool, Vec<Instance>)> {
+    fn instances(&self, reader: &mut Reader, block: Block, roots: &Roots) -> Option<(bool, Vec<Instance>)> {
         if let Some(page) = SLAB_PAGES.into_iter().find(|size| is_slab(reader, block, *size)) {
             let at = (block.start..block.start + page - SLAB_INFO).step_by(16);
-            let list = at.filter_map(|addr| Some(Instance { addr, ty: self.type_at(reader, addr)? }));
+            let list = at.filter_map(|addr| Some(Instance { addr, ty: self.type_at(reader, addr, roots)? }));
             return Some((true, list.collect()));
         }
         let end = block.start + block.usable.min(MAX_PRIVATE);
         let mut at = (block.start..end.saturating_sub(8)).step_by(8);
         at.find_map(|addr| {
-            let ty = self.type_at(reader, addr)?;
+            let ty = self.type_at(reader, addr, roots)?;
             // Ahead of it are its private data and nothing else, behind it nothing.
             let ahead = addr - block.start == u64::from(ty.private);
             let fits = addr + u64::from(ty.size) <= block.start + block.usable;
@@ -127,18 +140,35 @@ impl Native<'_> {
         })
     }
 
+    /// Nodes of fundamental types by number: libgobject has an array of them.
+    fn fundamental(&self, gobject: &Image) -> Roots {
+        let mut reader = self.target.reader();
+        let mut roots = Roots::default();
+        for range in gobject.writable() {
+            for at in (range.start.next_multiple_of(8)..range.end).step_by(8) {
+                let Ok(node) = reader.u64(at) else { continue };
+                if self.blocks.containing(node).is_none() {
+                    continue;
+                }
+                let id = reader.u64(node.wrapping_add(NODE_SUPERS)).unwrap_or(0);
+                if id > 0 && id <= FUNDAMENTAL_MAX && id.is_multiple_of(4) {
+                    roots.entry(id).or_insert(node);
+                }
+            }
+        }
+        roots
+    }
+
     /// The type of the instance at an address.
-    fn type_at(&self, reader: &mut Reader, addr: u64) -> Option<Type> {
+    fn type_at(&self, reader: &mut Reader, addr: u64, roots: &Roots) -> Option<Type> {
         let class = reader.u64(addr).ok()?;
         self.blocks.at(class)?;
-        let node = reader.u64(class).ok()? & !3;
-        if node <= FUNDAMENTAL_MAX {
-            return None;
-        }
+        let id = reader.u64(class).ok()? & !3;
+        let node = if id <= FUNDAMENTAL_MAX { *roots.get(&id)? } else { id };
         self.blocks.containing(node)?;
         let mut field = |at: u64| reader.u64(node.wrapping_add(at)).ok();
         let (data, name, own) = (field(NODE_DATA)?, field(NODE_NAME)?, field(NODE_SUPERS)?);
-        if own != node || reader.u64(data.wrapping_add(DATA_CLASS)) != Ok(class) {
+        if own != id || reader.u64(data.wrapping_add(DATA_CLASS)) != Ok(class) {
             return None;
         }
         let mut half = |at: u64| {

@@ -33,19 +33,15 @@ impl Native<'_> {
     }
 
     fn name_images(&mut self, xlib: &Image) {
-        let found = self.ask(
-            |_| false,
-            |reader, block| {
-                if block.usable < XIMAGE_FUNCTIONS.end {
-                    return None;
-                }
-                let mut functions = XIMAGE_FUNCTIONS.step_by(8);
-                let all = functions.all(|at| {
-                    reader.u64(block.start + at).is_ok_and(|word| self.is_code_of(xlib, word))
-                });
-                all.then(|| reader.u64(block.start + XIMAGE_DATA).ok()).flatten()
-            },
-        );
+        let found = self.ask(self.held_alone(), |reader, block| {
+            if block.usable < XIMAGE_FUNCTIONS.end {
+                return None;
+            }
+            let mut functions = XIMAGE_FUNCTIONS.step_by(8);
+            let all = functions
+                .all(|at| reader.u64(block.start + at).is_ok_and(|word| self.is_code_of(xlib, word)));
+            all.then(|| reader.u64(block.start + XIMAGE_DATA).ok()).flatten()
+        });
         let kind = self.intern(Domain::Native, "X11 image", Sure::Signature);
         let pixels = self.intern(Domain::Native, PIXELS, Sure::Owner);
         for (block, data) in found {
@@ -59,21 +55,15 @@ impl Native<'_> {
     /// The library begins with its memory functions, a module has the library and them, a face its module
     /// and them.
     fn name_fonts(&mut self, freetype: &Image) -> Vec<u32> {
-        let memories = self.ask(
-            |_| false,
-            |reader, block| {
-                if block.usable < FT_MEMORY {
-                    let few = block.usable + 8 < FT_MEMORY;
-                    if few {
-                        return None;
-                    }
-                }
-                let mut functions = (8..FT_MEMORY).step_by(8);
-                functions
-                    .all(|at| reader.u64(block.start + at).is_ok_and(|word| self.is_code_of(freetype, word)))
-                    .then_some(block.start)
-            },
-        );
+        let memories = self.ask(self.held_alone(), |reader, block| {
+            if block.usable < FT_MEMORY {
+                return None;
+            }
+            let mut functions = (8..FT_MEMORY).step_by(8);
+            functions
+                .all(|at| reader.u64(block.start + at).is_ok_and(|word| self.is_code_of(freetype, word)))
+                .then_some(block.start)
+        });
         let memories: FxHashSet<u64> = self.all_named("FreeType memory", memories, &mut Vec::new());
         let mut sources = Vec::new();
         if memories.is_empty() {
@@ -82,13 +72,13 @@ impl Native<'_> {
         let first = |reader: &mut Reader, block: Block| {
             reader.u64(block.start).ok().filter(|word| memories.contains(word)).map(|_| block.start)
         };
-        let libraries = self.ask(|_| false, first);
+        let libraries = self.ask(self.held_alone(), first);
         let libraries = self.all_named("FreeType library", libraries, &mut sources);
         let module = |reader: &mut Reader, block: Block| {
             let [_, library, memory] = words::<3>(reader, block.start)?;
             (libraries.contains(&library) && memories.contains(&memory)).then_some(block.start)
         };
-        let modules = self.ask(|_| false, module);
+        let modules = self.ask(self.held_alone(), module);
         let modules = self.all_named("FreeType module", modules, &mut sources);
         let face = |reader: &mut Reader, block: Block| {
             let count = (block.usable / 8).min(FT_FACE_WORDS);
@@ -100,7 +90,7 @@ impl Native<'_> {
                 })
                 .then_some(block.start)
         };
-        let faces = self.ask(|_| false, face);
+        let faces = self.ask(self.held_alone(), face);
         self.all_named("FreeType face", faces, &mut sources);
         sources
     }

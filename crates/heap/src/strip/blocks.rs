@@ -370,9 +370,11 @@ fn inside(kind: &crate::Kind) -> Inside {
             Part::DictKeys | Part::SharedKeys => Inside::Keys,
             Part::DictValues => Inside::Values,
             // Past the last item is what was there before.
-            Part::ListItems | Part::SetTable | Part::DequeBlock | Part::OrderedDictIndex | Part::SpareFrame => {
-                Inside::All(Fate::Addresses)
-            }
+            Part::ListItems
+            | Part::SetTable
+            | Part::DequeBlock
+            | Part::OrderedDictIndex
+            | Part::SpareFrame => Inside::All(Fate::Addresses),
             Part::OrderedDictNode
             | Part::StructCodes
             | Part::ElementChildren

@@ -13,8 +13,8 @@ use crate::screen::{Look, Screen};
 use crate::text::{cut, shown};
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_heap::{Held, Part};
 use wmr_heap::graph::{Bits, Fold, Merged, Step};
+use wmr_heap::{Held, Part};
 use wmr_memory::Reader;
 
 #[derive(Serialize)]
