@@ -339,7 +339,7 @@ fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
     if let Some(at) = c.co_zombieframe {
         // Up to 3.9 each function keeps the frame of its last call for the next one.
         let frame = reader.u64(addr.wrapping_add(at)).ok()?;
-        give(Part::SpareFrame, frame.checked_sub(model.gc_head).unwrap_or(0), 0);
+        give(Part::SpareFrame, frame.saturating_sub(model.gc_head), 0);
     }
     if let Some(at) = c.co_monitoring {
         // `_PyCoMonitoringData` (3.12+): tables of its own hang on it.

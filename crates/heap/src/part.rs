@@ -99,6 +99,7 @@ impl<'a> Part<'a> {
     pub fn by_type(&self) -> Vec<TypeRow> {
         let census = &self.inspection.census;
         let counts = self.count_objects();
+        let interpreters = self.inspection.interpreters_of_types(self.target);
         let mut owned = vec![0u64; census.types.len()];
         for (block, owner) in census.owned() {
             if owner != NOBODY
@@ -118,6 +119,7 @@ impl<'a> Part<'a> {
                 bytes: count.bytes + owned,
                 sizeof: count.sizeof,
                 gc_tracked: count.tracked,
+                interpreter: interpreters.get(&ty.addr).copied(),
             })
             .collect();
         rows.sort_by(|a, b| {

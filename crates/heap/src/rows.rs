@@ -5,7 +5,7 @@ use crate::inspect::Inspection;
 use crate::kinds::{Domain, Kind, KindId, Sure};
 use crate::ledger::Amount;
 use crate::part::Part;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_alloc::{Block, SpanKind};
 use wmr_cpython::model::{Allocation, Model};
 use wmr_cpython::object::{Evidence, Object, Source};
@@ -32,6 +32,8 @@ pub struct TypeRow {
     pub sizeof: u64,
     /// How many `gc.get_objects()` returns.
     pub gc_tracked: u64,
+    /// Of a class, where there are several interpreters and the version keeps them apart: whose it is.
+    pub interpreter: Option<i64>,
 }
 
 /// Objects of all types of one module.
@@ -89,6 +91,27 @@ impl Inspection {
     /// Every type with its objects and what they own, largest first.
     pub fn by_type(&self, target: &Target) -> Vec<TypeRow> {
         Part::new(target, self, None).by_type()
+    }
+
+    /// By address of the type: in which interpreter's lists of the collector it is. Empty where there is one
+    /// interpreter, and up to 3.8, which has one collector for all.
+    pub(crate) fn interpreters_of_types(&self, target: &Target) -> FxHashMap<u64, i64> {
+        let mut found = FxHashMap::default();
+        let Some(python) = self.python.as_ref().ok().filter(|python| python.interpreters.len() > 1) else {
+            return found;
+        };
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
+        let mut reader = target.reader();
+        for list in &python.gc.lists {
+            let Some(of) = python.interpreters.iter().find(|i| i.addr == list.interpreter) else { continue };
+            // A list that is damaged gives what it has up to there.
+            python.gc.for_each(&mut reader, list, self.blocks.len() as usize, |object| {
+                if types.contains(&object) {
+                    found.insert(object, of.id);
+                }
+            });
+        }
+        found
     }
 
     /// The arena that an address of a span lies in, as `wmr arenas` has it.

@@ -1,5 +1,10 @@
 //! `wmr heap`: where every byte is.
 
+#[macro_use]
+mod counted;
+mod partitions;
+
+pub use self::counted::Counted;
 use super::scope::{self, Wanted};
 use super::{answer, finished, more, title};
 use crate::Answer;
@@ -11,6 +16,7 @@ use crate::open::{Subject, open, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_heap::Part;
@@ -108,6 +114,9 @@ pub struct TypeRow {
     pub bytes: u64,
     pub sizeof: u64,
     pub gc_tracked: u64,
+    /// Whose class it is, where there are several interpreters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -155,6 +164,7 @@ fn rows_of(part: &Part) -> Vec<TypeRow> {
             bytes: r.bytes,
             sizeof: r.sizeof,
             gc_tracked: r.gc_tracked,
+            interpreter: r.interpreter,
         })
         .collect()
 }
@@ -168,13 +178,16 @@ pub fn run(
     options: &Options,
 ) -> Result<Answer, Failure> {
     let wanted = Wanted::of(scope)?;
-    // Reference counts and sizes are read from the target.
-    let reads = scope.filter.is_some() || matches!(by, By::Type | By::Module);
+    // Reference counts, sizes and references are read from the target.
+    let reads = scope.filter.is_some() || !matches!(by, By::Kind | By::Size | By::Arena);
     let subject = if reads { open(word, options)? } else { open_for_census(word, options)? };
     let filter = wanted.within(&subject)?;
     let part = Part::new(&subject.target, &subject.inspection, filter.as_ref());
-    let view = View { subject: &subject, options, as_csv, limit, by, scope };
+    let view = View { subject: &subject, part: &part, options, as_csv, limit, by, scope };
     Ok(match by {
+        By::Retained => partitions::retained(&view)?,
+        By::ReferrerTypes => partitions::referrer_types(&view)?,
+        By::Clodo => partitions::clodo(&view),
         By::Kind => {
             let rows = part.by_kind().into_iter().map(|r| KindRow {
                 domain: r.kind.domain.name(),
@@ -220,28 +233,11 @@ pub fn run(
     })
 }
 
-trait Counted {
-    fn count(&self) -> u64;
-    fn bytes(&self) -> u64;
-}
-
-macro_rules! counted {
-    ($($row:ty),*) => {
-        $(impl Counted for $row {
-            fn count(&self) -> u64 {
-                self.count
-            }
-            fn bytes(&self) -> u64 {
-                self.bytes
-            }
-        })*
-    };
-}
-
 counted!(KindRow, TypeRow, ModuleRow, SizeRow, ArenaRow);
 
 struct View<'a> {
     subject: &'a Subject,
+    part: &'a Part<'a>,
     options: &'a Options,
     as_csv: bool,
     limit: Option<usize>,
@@ -272,12 +268,10 @@ impl View<'_> {
             };
             out.push_str(&table(screen, &body.rows, charged));
             if let Some(cut) = body.truncated {
-                let by = format!("{:?}", self.by).to_lowercase();
-                let command = format!(
-                    "wmr heap {} --by {by}{} --limit 0",
-                    self.subject.typed,
-                    scope::flags(self.scope)
-                );
+                let by = self.by.to_possible_value();
+                let by = by.as_ref().map_or("kind", |by| by.get_name());
+                let flags = scope::flags(self.scope);
+                let command = format!("wmr heap {} --by {by}{flags} --limit 0", self.subject.typed);
                 out.push_str(&more(screen, &format!("{} more", grouped(cut as u64)), &command));
             }
             let Total { count, bytes } = body.total;
@@ -290,7 +284,7 @@ impl View<'_> {
         match self.by {
             By::Kind => "piece",
             By::Size | By::Arena => "block",
-            By::Type | By::Module => "object",
+            _ => "object",
         }
     }
 }

@@ -5,12 +5,17 @@
 mod document;
 mod finding;
 mod garbage;
+pub mod growth;
+mod idle;
 mod known;
 mod native;
 mod objects;
 mod page;
+mod story;
+mod suspects;
 
 pub use finding::Sure;
+pub use story::run as story;
 
 use super::answer;
 use crate::Answer;
@@ -46,10 +51,12 @@ pub fn run(
     let known = known.map(known::read).transpose()?.unwrap_or_default();
     let subject = open(word, options)?;
     let leaks = leaks::find(&subject.target, &subject.inspection);
+    let suspects = suspects::find(&subject)?;
     let mut findings: Vec<Finding> = [
         native::findings(&subject, &leaks),
         objects::findings(&subject, &leaks),
         garbage::findings(&subject, &leaks),
+        suspects::findings(&subject, &suspects),
     ]
     .concat();
     let found = findings.len();
@@ -60,7 +67,10 @@ pub fn run(
     let bytes = sum(Sure::Likely);
     let exceeded = gate.fail_on.map(sum).filter(|&bytes| bytes > gate.max_bytes);
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
+    let likely = findings.iter().any(Finding::is_sure);
     let (findings, truncated) = limited(findings, limit);
+    let not_leaks = idle::find(&subject);
+    let total = subject.inspection.tally.ledger.total;
     let body = Body {
         collector_enabled: leaks.collector,
         bytes,
@@ -71,10 +81,13 @@ pub fn run(
         garbage: Garbage::of(&subject, &leaks, limit),
         unheld: document::unheld(&subject, &leaks, limit),
         surplus: Rows::of(Vec::new(), limit),
-        suspects: Vec::new(),
+        suspects: suspects::rows(&suspects),
+        verdict: idle::verdict(likely, &not_leaks, total),
+        not_leaks,
     };
-    let mut answer =
-        answer("wmr/leaks/1", &subject, options, body, |screen, body| page::page(screen, &subject, body));
+    let mut answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+        page::page(screen, &subject, body) + &idle::page(screen, &body.not_leaks, total)
+    });
     if let (0, Some(bytes)) = (answer.code, exceeded) {
         answer.code = code::LEAKS;
         answer.complaint = Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(gate.max_bytes)));

@@ -42,7 +42,7 @@ fn column(word: &str) -> Result<Column, Failure> {
 }
 
 /// `bytes`, `type:desc`: amounts begin with the largest unless something is said.
-fn sort(word: &str) -> Result<(Column, bool), Failure> {
+pub fn sort(word: &str) -> Result<(Column, bool), Failure> {
     let (name, direction) = word.split_once(':').map_or((word, None), |(name, way)| (name, Some(way)));
     let column = column(name)?;
     let descending = match direction {

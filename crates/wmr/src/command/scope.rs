@@ -41,10 +41,23 @@ impl Wanted {
 
     /// The filter for a target, `None` for all of it.
     pub fn within(&self, subject: &Subject) -> Result<Option<Filter>, Failure> {
-        let arena = self.arena.as_deref().map(|word| arena(subject, word)).transpose()?;
-        let arena = arena.map(|(_, arena)| filter(&format!("arena = {:#x}", arena.addr))).transpose()?;
+        let arena = of_arena(self.arena.as_deref(), subject)?.as_deref().map(filter).transpose()?;
         Ok(both(self.filter.clone(), arena))
     }
+}
+
+fn of_arena(word: Option<&str>, subject: &Subject) -> Result<Option<String>, Failure> {
+    let arena = word.map(|word| arena(subject, word)).transpose()?;
+    Ok(arena.map(|(_, arena)| format!("arena = {:#x}", arena.addr)))
+}
+
+/// What the flags mean, as one expression.
+pub fn expression(scope: &Scope, subject: &Subject) -> Result<String, Failure> {
+    let arena = of_arena(scope.arena.as_deref(), subject)?;
+    Ok(match (&scope.filter, arena) {
+        (Some(filter), Some(arena)) => format!("({filter}) and {arena}"),
+        (filter, arena) => filter.clone().or(arena).unwrap_or_default(),
+    })
 }
 
 /// The malloc arena that a number or an address means, with its number.

@@ -1,6 +1,7 @@
 //! The report as machines read it: the same findings, and beside them each section's own table.
 
 use super::finding::{Finding, Sure};
+use super::idle::NotALeak;
 use crate::document::{hex, limited};
 use crate::open::Subject;
 use rustc_hash::FxHashMap;
@@ -25,6 +26,10 @@ pub struct Body {
     pub unheld: Rows<UnheldRow>,
     pub surplus: Rows<SurplusRow>,
     pub suspects: Vec<Suspect>,
+    /// What all of it comes to, in a few words.
+    pub verdict: &'static str,
+    /// Memory that is held and is no leak.
+    pub not_leaks: Vec<NotALeak>,
 }
 
 #[derive(Serialize, Default, Clone, Copy)]
@@ -150,6 +155,8 @@ pub struct Suspect {
     pub why: String,
     pub sure: Sure,
     pub signature: String,
+    /// Of the container, or of the first object.
+    pub addr: String,
 }
 
 fn type_name(subject: &Subject, ty: u32) -> String {

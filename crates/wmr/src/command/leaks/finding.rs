@@ -14,6 +14,10 @@ pub enum Section {
     Objects,
     /// Cycles of objects that the collector has not taken.
     Garbage,
+    /// What is held, and should perhaps not be.
+    Suspects,
+    /// What is more in each picture of a series.
+    Growth,
 }
 
 /// How sure a finding is, surest first.

@@ -23,6 +23,9 @@ pub fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
         let right = format!("{} · {}", scaled(finding.bytes), finding.sure.name());
         let gap = screen.width.saturating_sub(left.width() + right.width() + 1).max(2);
         out.push_str(&format!("{left}{}{right}\n", " ".repeat(gap)));
+        if let Some(place) = &finding.place {
+            out.push_str(&format!("      {}\n", shown(place)));
+        }
         let mut why = finding.why.clone();
         if let Some(file) = &finding.mentions {
             why.push_str(&format!("; they mention {}", shown(file)));
