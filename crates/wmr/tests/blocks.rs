@@ -198,6 +198,21 @@ fn tables_of_a_part() {
     assert_eq!(retained["rows"].as_array().unwrap().len(), 1);
     assert_eq!(retained["rows"][0]["count"], json!(3000));
     assert_eq!(json(&[&["path", &pid], &entries[..]].concat())["count"], json!(3000));
+    let both = ["path", &pid, "--type", "Entry", "--where", "refcount > 1000"];
+    assert!(failure(&both).contains("no Python object is refcount > 1000"), "{}", failure(&both));
+    for by in ["clodo", "referrer-types", "retained"] {
+        assert_eq!(total(&[&["heap", &pid, "--by", by], &entries[..]].concat()).0, 3000, "{by}");
+    }
+    // Of modules and roots what matches is counted, and nothing else.
+    for by in ["module", "root"] {
+        let part = json(&[&["retained", &pid, "--by", by], &entries[..]].concat());
+        let rows = part["rows"].as_array().unwrap().iter();
+        let kept: u64 = rows.map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(kept + part["shared_count"].as_u64().unwrap(), 3000, "{by}: {part}");
+    }
+    // Objects above pymalloc's limit lie in malloc's arenas.
+    let large = json(&["path", &pid, "--arena", "0"])["count"].as_u64().unwrap();
+    assert!(large > 0 && large < 3000, "{large}");
     let diff = json(&[&["diff", &pid, &pid], &entries[..]].concat());
     assert_eq!(diff["unchanged"]["count"], json!(3000));
     // What is wrong is said before anything is opened.

@@ -25,6 +25,10 @@ fn shape(value: &Value) -> Value {
 }
 
 fn merge(a: Value, b: Value) -> Value {
+    // A list of lists: an empty one says nothing of its items.
+    if let (Value::Array(a), Value::Array(b)) = (&a, &b) {
+        return a.iter().chain(b).cloned().reduce(merge).into_iter().collect();
+    }
     let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
         // The value of a reference is an index or a name.
         let either = |a: &Value, b: &Value| a == "integer" && (b == "text" || b == "integer or text");

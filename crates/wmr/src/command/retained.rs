@@ -196,8 +196,7 @@ fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String 
         out.push_str(&super::more(screen, &format!("{} more", grouped(rest as u64)), &command));
     }
     if let Some(outside) = body.outside_modules {
-        let text =
-            format!("{} {} of what no module alone keeps hang on none", unit.number(outside), unit.name);
+        let text = format!("{} {} of that hang on no module", unit.number(outside), unit.name);
         out.push_str(&format!("\n  {text}: → wmr retained {} --by root{flags}\n", subject.typed));
     }
     let next = match body.by {
