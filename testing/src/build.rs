@@ -44,6 +44,25 @@ pub fn build_extension(python: &Interpreter, source: &Path) -> io::Result<TempFi
     Ok(TempFile::new(folder, output))
 }
 
+/// Compiles a C++ file to an extension module for that interpreter, as [`build_extension`]; `flags` may name
+/// more folders of headers.
+///
+/// # Errors
+/// As [`build_extension`].
+pub fn build_cpp_extension(
+    python: &Interpreter,
+    source: &Path,
+    name: &str,
+    flags: &[&str],
+) -> io::Result<()> {
+    let folder = source.parent().ok_or_else(|| io::Error::other("a source is in a folder"))?;
+    let include = python.output("import sysconfig; print(sysconfig.get_paths()['include'])")?;
+    let mut compiler = Command::new("c++");
+    compiler.args(["-g1", "-O0", "-fPIC", "-shared", "-std=c++17", "-I", include.trim()]).args(flags);
+    compiler.arg(source).arg("-o").arg(folder.join(name).with_extension("so"));
+    run(&mut compiler)
+}
+
 fn run(compiler: &mut Command) -> io::Result<()> {
     let out = compiler.output().map_err(|e| io::Error::other(format!("cc (package gcc): {e}")))?;
     if !out.status.success() {

@@ -16,7 +16,7 @@ mod family;
 mod interpreter;
 mod target;
 
-pub use build::{build_extension, compile_c, compile_cpp};
+pub use build::{build_cpp_extension, build_extension, compile_c, compile_cpp};
 pub use core_file::{gcore, kernel_core};
 pub use family::Family;
 pub use interpreter::{

@@ -18,8 +18,20 @@ const WELCOME: &[&str] = &["3.11d", "3.13d", "3.14d"];
 /// The versions that get a virtual environment, and what the workloads and the tools that they are
 /// compared with want in it.
 const VENVS: &[&str] = &["3.11", "3.13"];
-const PACKAGES: &[&str] =
-    &["flask", "sqlalchemy", "numpy", "pandas", "guppy3", "pympler", "objgraph", "pyarrow", "lxml", "Pillow"];
+const PACKAGES: &[&str] = &[
+    "flask",
+    "sqlalchemy",
+    "numpy",
+    "pandas",
+    "guppy3",
+    "pympler",
+    "objgraph",
+    "pyarrow",
+    "lxml",
+    "Pillow",
+    "cython",
+    "pybind11",
+];
 
 /// Finds or installs the interpreters, writes the index and prints it.
 pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {

@@ -35,8 +35,7 @@ pub enum Part {
     ElementChildren,
     CtypesBuffer,
     CodeData,
-    /// Of a call that is over, kept for the next one (up to 3.9).
-    DeadFrame,
+    SpareFrame,
     TypeData,
     ModuleState,
     IteratorIndices,
@@ -66,7 +65,7 @@ impl Part {
         Part::ElementChildren,
         Part::CtypesBuffer,
         Part::CodeData,
-        Part::DeadFrame,
+        Part::SpareFrame,
         Part::TypeData,
         Part::ModuleState,
         Part::IteratorIndices,
@@ -96,7 +95,7 @@ impl Part {
             Part::ElementChildren => "Element children",
             Part::CtypesBuffer => "ctypes buffer",
             Part::CodeData => "code data",
-            Part::DeadFrame => "dead frame",
+            Part::SpareFrame => "spare frame",
             Part::TypeData => "type data",
             Part::ModuleState => "module state",
             Part::IteratorIndices => "iterator indices",
@@ -338,7 +337,9 @@ fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
         give(Part::CodeData, reader.u64(addr + at).ok()?, 0);
     }
     if let Some(at) = c.co_zombieframe {
-        give(Part::DeadFrame, reader.u64(addr + at).ok()?, 0);
+        // Up to 3.9 each function keeps the frame of its last call for the next one.
+        let frame = reader.u64(addr.wrapping_add(at)).ok()?;
+        give(Part::SpareFrame, frame.saturating_sub(model.gc_head), 0);
     }
     if let Some(at) = c.co_monitoring {
         // `_PyCoMonitoringData` (3.12+): tables of its own hang on it.

@@ -3,6 +3,7 @@
 //! Of each target one list is kept, 24 bytes a block, so that the first can be let go before the second is
 //! looked at. An address with another size or another kind was used anew: it is never "unchanged".
 
+use crate::filter::Filter;
 use crate::select::{Facts, Listing, Order, States};
 use rustc_hash::FxHashMap;
 
@@ -42,8 +43,10 @@ struct Entry {
 pub struct Blocks(Vec<Entry>);
 
 impl Blocks {
-    pub fn of(listing: &Listing, names: &mut Names) -> Blocks {
-        let selection = listing.select(States::Used, None, Order { by: None, descending: false, limit: 0 });
+    /// Used blocks, those that match.
+    pub fn of(listing: &Listing, filter: Option<&Filter>, names: &mut Names) -> Blocks {
+        let order = Order { by: None, descending: false, limit: 0 };
+        let selection = listing.select(States::Used, filter, order);
         // A name is looked up once, not once a block.
         let mut known: FxHashMap<u32, u32> = FxHashMap::default();
         let entries = selection.rows.iter().map(|row| {

@@ -152,9 +152,13 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
         Some(model) => Census::take(target, model, &blocks, &known),
         None => Census::without_python(&blocks, &known),
     };
+    if let Ok(python) = &python {
+        census.name_interned(&blocks, &python.interned(target).dicts);
+    }
     census.untrack(&blocks, &permanent.unwrap_or_default());
     let interpreter = python.as_ref().ok().map(|python| python.type_type);
     ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
+    ranges.extend(native::pointed_at(target, &blocks, &ranges));
     let stacks = match (&python, &model) {
         (Ok(python), Some(model)) => stacks(target, python, model, &mut notes),
         _ => Vec::new(),

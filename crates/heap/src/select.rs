@@ -4,18 +4,20 @@
 //! only the columns an expression names are filled in, and only rows that are wanted are kept.
 
 use crate::filter::{Batch, Bound, Column, Filter, NO_TEXT, Texts, Type};
+use crate::graph::Bits;
 use crate::inspect::Inspection;
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::ledger::state_name;
 use rayon::prelude::*;
-use wmr_alloc::{SpanKind, State};
+use rustc_hash::FxHashSet;
+use wmr_alloc::State;
 use wmr_cpython::model::RefCount;
 use wmr_memory::{Reader, Target};
 
 /// Rows that are evaluated together.
 const BATCH: usize = 4096;
 /// From a malloc chunk to what malloc returns for it.
-const CHUNK_HEADER: u64 = 16;
+pub(crate) const CHUNK_HEADER: u64 = 16;
 /// What the interpreter itself answers for an immortal object.
 pub const IMMORTAL: u32 = u32::MAX;
 
@@ -135,27 +137,9 @@ impl<'a> Listing<'a> {
 
     fn sorted(&self, states: States, filter: Option<&Filter>, sort: Option<Sort>, limit: usize) -> Selection {
         let bound = filter.map(|filter| filter.bind(self));
-        let parts: Vec<Selection> = (0..self.inspection.blocks.spans().len())
-            .into_par_iter()
-            .map_init(
-                || self.target.reader(),
-                |reader, span| {
-                    let mut part = Part {
-                        listing: self,
-                        bound: bound.as_ref(),
-                        sort: sort.as_ref(),
-                        limit: limit,
-                        reader,
-                        batch: Vec::with_capacity(BATCH),
-                        found: Selection::default(),
-                    };
-                    self.for_each_row(span, states, &mut |row| part.push(row));
-                    part.finish()
-                },
-            )
-            .collect();
+        let parts = self.by_span(states, bound.as_ref(), || Part::new(self, sort.as_ref(), limit));
         let mut whole = Selection::default();
-        for part in parts {
+        for part in parts.into_iter().map(Part::finish) {
             whole.count += part.count;
             whole.bytes = whole.bytes.saturating_add(part.bytes);
             whole.rows.extend(part.rows);
@@ -165,6 +149,50 @@ impl<'a> Listing<'a> {
             whole.rows.truncate(limit);
         }
         whole
+    }
+
+    /// Used blocks that match, by id, and the addresses of free memory that does.
+    pub(crate) fn chosen(&self, filter: &Filter) -> (Bits, FxHashSet<u64>) {
+        struct Chosen<'c>(&'c Bits, Vec<u64>);
+        impl Sink for Chosen<'_> {
+            fn add(&mut self, _: &mut Reader, row: Row) {
+                match row.id {
+                    Some(id) => drop(self.0.insert(id)),
+                    None => self.1.push(row.addr),
+                }
+            }
+        }
+        let used = Bits::new(self.inspection.blocks.len());
+        let parts = self.by_span(States::All, Some(&filter.bind(self)), || Chosen(&used, Vec::new()));
+        let free = parts.into_iter().flat_map(|part| part.1).collect();
+        (used, free)
+    }
+
+    /// Gives the rows that match to a sink a span.
+    fn by_span<S: Sink + Send>(
+        &self,
+        states: States,
+        bound: Option<&Bound>,
+        sink: impl Fn() -> S + Sync,
+    ) -> Vec<S> {
+        (0..self.inspection.blocks.spans().len())
+            .into_par_iter()
+            .map_init(
+                || self.target.reader(),
+                |reader, span| {
+                    let mut matching = Matching {
+                        listing: self,
+                        bound,
+                        reader,
+                        batch: Vec::with_capacity(BATCH),
+                        sink: sink(),
+                    };
+                    self.for_each_row(span, states, &mut |row| matching.push(row));
+                    matching.flush();
+                    matching.sink
+                },
+            )
+            .collect()
     }
 
     fn for_each_row(&self, span: usize, states: States, f: &mut dyn FnMut(Row)) {
@@ -230,18 +258,7 @@ impl<'a> Listing<'a> {
     }
 
     fn arena(&self, row: &Row) -> Option<u64> {
-        match self.inspection.blocks.spans()[row.span as usize].kind {
-            SpanKind::Heap { arena } => {
-                let glibc = self.inspection.glibc.as_ref().ok()?;
-                glibc.arenas.get(arena as usize).map(|arena| arena.addr)
-            }
-            SpanKind::Pymalloc { .. } => {
-                let arenas = &self.inspection.pymalloc.arenas;
-                let after = arenas.partition_point(|arena| arena.addr <= row.addr);
-                arenas.get(after.checked_sub(1)?).map(|arena| arena.addr)
-            }
-            SpanKind::Mmapped | SpanKind::Slots { .. } => None,
-        }
+        self.inspection.arena(row.span as usize, row.addr)
     }
 
     /// Address of the object in a row's block.
@@ -407,18 +424,21 @@ impl Sort {
     }
 }
 
-/// What one span adds to a selection.
-struct Part<'p, 'a, 'r> {
-    listing: &'p Listing<'a>,
-    bound: Option<&'p Bound>,
-    sort: Option<&'p Sort>,
-    limit: usize,
-    reader: &'p mut Reader<'r>,
-    batch: Vec<Row>,
-    found: Selection,
+/// What is done with rows that match, in address order within a span.
+trait Sink {
+    fn add(&mut self, reader: &mut Reader, row: Row);
 }
 
-impl Part<'_, '_, '_> {
+/// Rows of one span on their way to a sink, batch by batch.
+struct Matching<'p, 'a, 'r, S> {
+    listing: &'p Listing<'a>,
+    bound: Option<&'p Bound>,
+    reader: &'p mut Reader<'r>,
+    batch: Vec<Row>,
+    sink: S,
+}
+
+impl<S: Sink> Matching<'_, '_, '_, S> {
     fn push(&mut self, row: Row) {
         self.batch.push(row);
         if self.batch.len() == BATCH {
@@ -428,30 +448,48 @@ impl Part<'_, '_, '_> {
 
     fn flush(&mut self) {
         let rows = std::mem::take(&mut self.batch);
-        let selected = match self.bound {
+        match self.bound {
             Some(bound) => {
                 let mut batch = RowBatch { listing: self.listing, reader: self.reader, rows: &rows };
-                bound.select(&mut batch, rows.len() as u32)
+                for index in bound.select(&mut batch, rows.len() as u32) {
+                    self.sink.add(self.reader, rows[index as usize]);
+                }
             }
-            None => (0..rows.len() as u32).collect(),
-        };
-        for index in selected {
-            let mut row = rows[index as usize];
-            self.found.count += 1;
-            self.found.bytes = self.found.bytes.saturating_add(row.bytes);
-            match self.sort {
-                Some(sort) => row.key = sort.key(self.listing, self.reader, &row),
-                // By address, which is the order they come in.
-                None if self.limit > 0 && self.found.rows.len() >= self.limit => continue,
-                None => {}
-            }
-            self.found.rows.push(row);
+            None => rows.iter().for_each(|row| self.sink.add(self.reader, *row)),
         }
         self.batch = rows;
         self.batch.clear();
+    }
+}
+
+/// What one span adds to a selection.
+struct Part<'p, 'a> {
+    listing: &'p Listing<'a>,
+    sort: Option<&'p Sort>,
+    limit: usize,
+    found: Selection,
+}
+
+impl Sink for Part<'_, '_> {
+    fn add(&mut self, reader: &mut Reader, mut row: Row) {
+        self.found.count += 1;
+        self.found.bytes = self.found.bytes.saturating_add(row.bytes);
+        match self.sort {
+            Some(sort) => row.key = sort.key(self.listing, reader, &row),
+            // By address, which is the order they come in.
+            None if self.limit > 0 && self.found.rows.len() >= self.limit => return,
+            None => {}
+        }
+        self.found.rows.push(row);
         if self.limit > 0 && self.found.rows.len() > self.limit + BATCH {
             self.cut();
         }
+    }
+}
+
+impl<'p, 'a> Part<'p, 'a> {
+    fn new(listing: &'p Listing<'a>, sort: Option<&'p Sort>, limit: usize) -> Self {
+        Part { listing, sort, limit, found: Selection::default() }
     }
 
     /// Keeps no more than the limit.
@@ -464,7 +502,6 @@ impl Part<'_, '_, '_> {
     }
 
     fn finish(mut self) -> Selection {
-        self.flush();
         self.cut();
         self.found
     }

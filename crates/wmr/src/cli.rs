@@ -133,6 +133,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
         csv: Csv,
     },
     /// Blocks that match an expression, used and free ones
@@ -176,6 +178,9 @@ pub enum Command {
         /// Bytes of the block to show
         #[arg(long, value_name = "N", default_value_t = 128)]
         bytes: u64,
+        /// What would be freed with the object too: all references are followed for it
+        #[arg(long)]
+        refs: bool,
     },
     /// Bytes at an address, in hexadecimal and as text
     Hexdump {
@@ -199,6 +204,8 @@ pub enum Command {
         /// Rows to show, 0 for all; default: 40 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Keep how a process is now under a name, to compare with later
     Label {
@@ -213,8 +220,18 @@ pub enum Command {
         target: OsString,
     },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
-    #[command(visible_alias = "cpython-allocators")]
     Arenas {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Arenas to show, 0 for all; default: 20 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Only one malloc arena: its number (the main one is 0) or its address
+        #[arg(long, value_name = "N")]
+        arena: Option<String>,
+    },
+    /// Arenas of pymalloc with their free pools, as gdb-heap showed them
+    CpythonAllocators {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Arenas to show, 0 for all; default: 20 for people, all for machines
@@ -236,6 +253,16 @@ pub enum Command {
     Sizes {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// Of what: types, or used blocks by size as wmr heap --by size has them
+        #[arg(long, value_name = "WHAT", default_value = "type")]
+        by: SizesBy,
+        /// Rows of blocks to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        csv: Csv,
     },
     /// What an object refers to, and what refers to it
     Refs {
@@ -258,20 +285,19 @@ pub enum Command {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Of an object, or anywhere in it
-        #[arg(required_unless_present_any = ["ty", "where"])]
+        #[arg(required_unless_present_any = ["ty", "where", "arena"], conflicts_with_all = ["ty", "where", "arena"])]
         addr: Option<String>,
         /// All objects of this type, by its qualified name or the last part of it
-        #[arg(long = "type", value_name = "TYPE", conflicts_with = "addr")]
+        #[arg(long = "type", value_name = "TYPE")]
         ty: Option<String>,
-        /// All objects that match: SQL's WHERE, e.g. "type = 'dict' and bytes > 1M"
-        #[arg(id = "where", long = "where", value_name = "WHERE", conflicts_with_all = ["addr", "ty"])]
-        filter: Option<String>,
         /// Ways to show: of one object those that share no step; default 3; of many 100 for machines
         #[arg(long, value_name = "N")]
         paths: Option<usize>,
         /// Steps of the tree to show, 0 for all; default: 30 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
         #[command(flatten)]
         fold: Fold,
     },
@@ -285,6 +311,8 @@ pub enum Command {
         /// Rows to show, 0 for all; default: 25 for people
         #[arg(long, visible_alias = "top", value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
         #[command(flatten)]
         fold: Fold,
     },
@@ -358,9 +386,8 @@ pub enum Command {
     Alive {
         /// A pid, a core or a snapshot file
         target: OsString,
-        /// Only objects that match: SQL's WHERE, e.g. "type = 'dict' and refcount > 10"
-        #[arg(id = "where", long = "where", value_name = "WHERE")]
-        filter: Option<String>,
+        #[command(flatten)]
+        scope: Scope,
         /// Order by a column, e.g. refcount or bytes; default: by type, then by reference count
         #[arg(long, value_name = "COLUMN")]
         sort: Option<String>,
@@ -476,9 +503,8 @@ pub enum Command {
 /// What every listing of blocks understands.
 #[derive(Debug, Clone, Args)]
 pub struct ListingOptions {
-    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
-    #[arg(id = "where", long = "where", value_name = "WHERE")]
-    pub filter: Option<String>,
+    #[command(flatten)]
+    pub scope: Scope,
     /// Rows to show, 0 for all; default: 40 for people, all for machines
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -488,11 +514,34 @@ pub struct ListingOptions {
     /// Columns to show, e.g. addr,bytes,kind,owner
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub columns: Vec<String>,
+    #[command(flatten)]
+    pub csv: Csv,
+}
+
+/// Which blocks an answer is about.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Scope {
+    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
+    #[arg(id = "where", long = "where", value_name = "WHERE")]
+    pub filter: Option<String>,
     /// Only blocks of one malloc arena: its number in wmr arenas (the main one is 0) or its address
     #[arg(long, value_name = "N")]
     pub arena: Option<String>,
-    #[command(flatten)]
-    pub csv: Csv,
+}
+
+impl Scope {
+    pub fn is_given(&self) -> bool {
+        self.filter.is_some() || self.arena.is_some()
+    }
+}
+
+/// Rows of `wmr sizes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SizesBy {
+    /// Built-in types, and dicts by entries
+    Type,
+    /// Used blocks
+    Size,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -565,6 +614,8 @@ pub enum By {
     Module,
     /// Sizes of blocks
     Size,
+    /// Arenas of pymalloc and malloc, their used blocks
+    Arena,
     /// Types by what would be freed with their objects
     Retained,
     /// Objects by the sorts of objects that refer to them, as Heapy's byrcs

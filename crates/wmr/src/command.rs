@@ -21,6 +21,7 @@ pub mod ps;
 pub mod refs;
 pub mod retained;
 mod saving;
+pub mod scope;
 pub mod sharing;
 pub mod show;
 pub mod sizes;

@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 use clap::Parser;
-use cli::{Cli, Command, RetainedBy};
+use cli::{By, Cli, Command, RetainedBy, SizesBy};
 use failure::{Failure, code};
 use std::io::Write;
 use std::process::ExitCode;
@@ -58,8 +58,8 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
         (Some(target), None) => command::summary::run(target, options),
         (None, Some(command)) => match command {
             Command::Ps { tree, csv } => command::ps::run(*tree, csv.csv, options),
-            Command::Heap { target, by, limit, csv } => {
-                command::heap::run(target, *by, *limit, csv.csv, options)
+            Command::Heap { target, by, limit, scope, csv } => {
+                command::heap::run(target, *by, *limit, scope, csv.csv, options)
             }
             Command::Select { target, expression, listing } => {
                 command::listing::run(target, States::All, Some(expression), listing, options)
@@ -73,17 +73,30 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::All { target, listing } => {
                 command::listing::run(target, States::All, None, listing, options)
             }
-            Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
+            Command::Show { target, addr, bytes, refs } => {
+                command::show::run(target, addr, *bytes, *refs, options)
+            }
             Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
-            Command::Diff { before, after, limit } => {
-                command::diff::run(before, after.as_deref(), *limit, options)
+            Command::Diff { before, after, limit, scope } => {
+                command::diff::run(before, after.as_deref(), *limit, scope, options)
             }
             Command::Label { target, name } => command::labels::keep(target, name, options),
             Command::Log { target } => command::labels::log(target, options),
-            Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
+            Command::Arenas { target, limit, arena } => {
+                command::arenas::run(target, *limit, arena.as_deref(), options)
+            }
+            Command::CpythonAllocators { target, limit } => {
+                command::arenas::of_pymalloc(target, *limit, options)
+            }
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
-            Command::Sizes { target } => command::sizes::run(target, options),
+            Command::Sizes { target, by: SizesBy::Size, limit, scope, csv } => {
+                command::heap::run(target, By::Size, *limit, scope, csv.csv, options)
+            }
+            Command::Sizes { target, scope, csv, limit, .. } => {
+                let blocks = csv.csv || limit.is_some() || scope.is_given();
+                command::sizes::run(target, blocks, options)
+            }
             Command::Refs { target, addr, depth, limit, fold } => {
                 let (depth, no_fold) = (usize::from(*depth), fold.no_fold);
                 command::refs::run(
@@ -92,22 +105,18 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
                     options,
                 )
             }
-            Command::Path { target, addr, ty, filter, paths, limit, fold } => {
+            Command::Path { target, addr, ty, paths, limit, scope, fold } => {
                 use command::path::{self, How, Of};
-                let of = match (addr, ty, filter) {
-                    (_, Some(ty), _) => Of::Type(ty),
-                    (_, _, Some(filter)) => Of::Where(filter),
-                    (Some(addr), ..) => Of::Address(addr),
-                    _ => {
-                        let what = "an address, --type or --where is needed";
-                        return Err(Failure::new(code::USAGE, what));
-                    }
+                let of = match (addr, ty) {
+                    (_, Some(ty)) => Of::Type(ty),
+                    (Some(addr), None) => Of::Address(addr),
+                    (None, None) => Of::Matching,
                 };
                 let how = How { paths: *paths, limit: *limit, no_fold: fold.no_fold };
-                path::run(target, &of, &how, options)
+                path::run(target, &of, &how, scope, options)
             }
-            Command::Retained { target, by, limit, fold } => {
-                command::retained::run(target, *by, *limit, fold.no_fold, options)
+            Command::Retained { target, by, limit, scope, fold } => {
+                command::retained::run(target, *by, *limit, scope, fold.no_fold, options)
             }
             Command::Tree { target, addr, depth, width, limit, fold } => {
                 let ask = command::tree::Ask {
@@ -132,13 +141,8 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::TotalRefs { target, limit, csv } => {
                 command::total_refs::run(target, *limit, csv.csv, options)
             }
-            Command::Alive { target, filter, sort, limit, csv } => {
-                let ask = command::alive::Ask {
-                    filter: filter.as_deref(),
-                    sort: sort.as_deref(),
-                    limit: *limit,
-                    csv: csv.csv,
-                };
+            Command::Alive { target, sort, limit, scope, csv } => {
+                let ask = command::alive::Ask { scope, sort: sort.as_deref(), limit: *limit, csv: csv.csv };
                 command::alive::run(target, &ask, options)
             }
             Command::Export { target, format, output, force } => {
@@ -190,14 +194,20 @@ fn of_graph(cli: &Cli) -> Result<Option<Answer>, Failure> {
             Some(graph) => Some(graph.refs(addr, *limit, options)?),
             None => None,
         },
-        Some(Command::Path { target, addr, ty, filter, paths, limit, .. }) => match open(target)? {
-            Some(_) if filter.is_some() => {
-                return Err(refused("there are no columns for --where", "an address, or --type TYPE"));
+        Some(Command::Path { target, addr, ty, scope, paths, limit, .. }) => match open(target)? {
+            Some(_) if scope.is_given() => {
+                return Err(refused(
+                    "there are no columns for --where, and no arenas",
+                    "an address, or --type TYPE",
+                ));
             }
             Some(graph) => Some(graph.path(addr.as_deref(), ty.as_deref(), paths.or(*limit), options)?),
             None => None,
         },
-        Some(Command::Retained { target, by, limit, .. }) => match (open(target)?, by) {
+        Some(Command::Retained { target, by, limit, scope, .. }) => match (open(target)?, by) {
+            (Some(_), _) if scope.is_given() => {
+                return Err(refused("there are no columns for --where, and no arenas", "--by type"));
+            }
             (Some(graph), RetainedBy::Object) => Some(graph.retained(false, *limit, options)?),
             (Some(graph), RetainedBy::Type) => Some(graph.retained(true, *limit, options)?),
             (Some(_), _) => return Err(refused("its roots have no names", "--by object, or --by type")),

@@ -25,11 +25,9 @@ fn shape(value: &Value) -> Value {
 }
 
 fn merge(a: Value, b: Value) -> Value {
+    // A list of lists: an empty one says nothing of its items.
     if let (Value::Array(a), Value::Array(b)) = (&a, &b) {
-        return match a.iter().chain(b).cloned().reduce(merge) {
-            Some(item) => json!([item]),
-            None => json!([]),
-        };
+        return a.iter().chain(b).cloned().reduce(merge).into_iter().collect();
     }
     let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
         // The value of a reference is an index or a name.
@@ -121,7 +119,7 @@ fn documents() {
     let pid = target.pid().to_string();
     let entries = json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"]);
     let entry = entries["rows"][0]["addr"].as_str().unwrap();
-    let cases: [(&str, &[&str]); 26] = [
+    let cases: [(&str, &[&str]); 27] = [
         ("blocks", &["select", &pid, "bytes > 16 and type is not null or state = 'free'", "--limit", "5000"]),
         ("show", &["show", &pid, entry]),
         ("hexdump", &["hexdump", &pid, entry, "100"]),
@@ -130,6 +128,7 @@ fn documents() {
         ("types", &["heap", &pid, "--by", "type", "--limit", "5"]),
         ("modules", &["heap", &pid, "--by", "module"]),
         ("block_sizes", &["heap", &pid, "--by", "size"]),
+        ("block_arenas", &["heap", &pid, "--by", "arena"]),
         ("arenas", &["arenas", &pid]),
         ("map", &["map", &pid]),
         ("map_sharing", &["map", &pid, "--sharing"]),

@@ -378,7 +378,7 @@ fn inside(kind: &crate::Kind) -> Inside {
             | Part::SetTable
             | Part::DequeBlock
             | Part::OrderedDictIndex
-            | Part::DeadFrame => Inside::All(Fate::Addresses),
+            | Part::SpareFrame => Inside::All(Fate::Addresses),
             Part::OrderedDictNode
             | Part::StructCodes
             | Part::ElementChildren

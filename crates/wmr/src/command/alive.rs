@@ -1,9 +1,10 @@
 //! `wmr alive`: the objects there are with their reference counts, as `PYTHONDUMPREFS` has a debug build
 //! write them.
 
+use super::scope::{self, Wanted};
 use super::{answer, finished, listing, more};
 use crate::Answer;
-use crate::cli::Options;
+use crate::cli::{Options, Scope};
 use crate::document::{csv, hex};
 use crate::failure::Failure;
 use crate::numbers::{counted, grouped};
@@ -14,7 +15,6 @@ use crate::text::{self, shown, utf8};
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_heap::anatomy::Anatomy;
-use wmr_heap::filter::Filter;
 use wmr_heap::select::{IMMORTAL, Listing, Order, States};
 
 #[derive(Serialize)]
@@ -48,7 +48,7 @@ struct Row {
 
 /// What is asked for.
 pub struct Ask<'a> {
-    pub filter: Option<&'a str>,
+    pub scope: &'a Scope,
     pub sort: Option<&'a str>,
     pub limit: Option<usize>,
     pub csv: bool,
@@ -58,21 +58,19 @@ pub struct Ask<'a> {
 const SHOWN: usize = 40;
 
 pub fn run(word: &OsStr, ask: &Ask, options: &Options) -> Result<Answer, Failure> {
-    let objects = listing::filter("domain = 'python' and type is not null")?;
-    let wanted = match ask.filter {
-        Some(text) => Filter::and(objects, listing::filter(text)?),
-        None => objects,
-    };
+    let objects = scope::filter("domain = 'python' and type is not null")?;
+    let asked = Wanted::of(ask.scope)?.and(Some(objects));
     let by = ask.sort.map(listing::sort).transpose()?;
     let subject = open(word, options)?;
+    let wanted = asked.within(&subject)?;
     let machine = options.json || ask.csv;
     let limit = ask.limit.unwrap_or(if machine { 0 } else { SHOWN });
     let table = Listing::new(&subject.target, &subject.inspection);
     let selection = match by {
         Some((column, descending)) => {
-            table.select(States::Used, Some(&wanted), Order { by: Some(column), descending, limit })
+            table.select(States::Used, wanted.as_ref(), Order { by: Some(column), descending, limit })
         }
-        None => table.by_type_and_refcount(Some(&wanted), limit),
+        None => table.by_type_and_refcount(wanted.as_ref(), limit),
     };
     let mut anatomy = Anatomy::new(&subject.target, &subject.inspection);
     let mut reader = subject.target.reader();
@@ -122,12 +120,8 @@ fn page(screen: &Screen, subject: &Subject, body: &Body, ask: &Ask) -> String {
     }
     let mut out = table.render();
     if let Some(left) = body.truncated {
-        let mut command = format!("wmr alive {}", subject.typed);
-        for (flag, given) in [("where", ask.filter), ("sort", ask.sort)] {
-            if let Some(given) = given {
-                command.push_str(&format!(" --{flag} {}", text::quoted(given)));
-            }
-        }
+        let sort = ask.sort.map(|column| format!(" --sort {}", text::quoted(column))).unwrap_or_default();
+        let command = format!("wmr alive {}{}{sort}", subject.typed, scope::flags(ask.scope));
         out.push_str(&more(screen, &counted(left, "more object"), &(command + " --limit 0")));
     }
     let Total { count, bytes } = body.matched;

@@ -4,9 +4,10 @@ mod one;
 mod page;
 
 use super::holders::{self, Ref, RootName, Via};
-use super::{address, listing, noting, wanted};
+use super::scope::{self, Wanted};
+use super::{address, noting, wanted};
 use crate::Answer;
-use crate::cli::Options;
+use crate::cli::{Options, Scope};
 use crate::document::{hex, limited};
 use crate::failure::Failure;
 use crate::open::open;
@@ -80,7 +81,8 @@ struct Row {
 pub enum Of<'a> {
     Address(&'a str),
     Type(&'a str),
-    Where(&'a str),
+    /// All that the scope lets through.
+    Matching,
 }
 
 /// How much of it, and of what graph.
@@ -99,25 +101,28 @@ const SHOWN: usize = 30;
 /// Groups of roots from here on are no variables of a program.
 const INTERNAL: usize = 3;
 
-pub fn run(word: &OsStr, of: &Of, how: &How, options: &Options) -> Result<Answer, Failure> {
+pub fn run(word: &OsStr, of: &Of, how: &How, scope: &Scope, options: &Options) -> Result<Answer, Failure> {
     let addr = if let Of::Address(text) = of { Some(address::parse(text)?) } else { None };
-    let filter = if let Of::Where(text) = of { Some(listing::filter(text)?) } else { None };
+    let asked = Wanted::of(scope)?;
     let subject = open(word, options)?;
+    let filter = asked.within(&subject)?;
     let held = holders::find(&subject, holders::fold(how.no_fold))?;
     let nodes = held.graph.nodes();
+    let matching = filter.map(|filter| wanted::of_filter(&subject, &held, &filter));
     let (wanted, name) = match of {
         Of::Type(name) => (wanted::of_type(&subject, &held, name)?, (*name).to_owned()),
-        Of::Where(text) => {
-            let wanted =
-                filter.map_or_else(Bits::default, |filter| wanted::of_filter(&subject, &held, &filter));
-            wanted::some(&subject, &wanted, text)?;
-            (wanted, (*text).to_owned())
-        }
+        Of::Matching => (Bits::default(), scope::expression(scope, &subject)?),
         Of::Address(_) => {
             let node = holders::node_at(&subject, &held, addr.unwrap_or(0))?;
             (Bits::of(nodes, [node]), hex(addr.unwrap_or(0)))
         }
     };
+    let wanted = match (of, matching) {
+        (Of::Matching, matching) => matching.unwrap_or_default(),
+        (_, Some(matching)) => Bits::of(nodes, wanted.iter().filter(|node| matching.contains(*node))),
+        (_, None) => wanted,
+    };
+    wanted::some(&subject, &wanted, &scope::expression(scope, &subject)?)?;
     let mut body = Body {
         of: name,
         count: wanted.count(),

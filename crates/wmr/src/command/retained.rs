@@ -4,9 +4,10 @@
 mod by_root;
 
 use super::holders;
-use super::{noting, title};
+use super::scope::{self, Wanted};
+use super::{noting, title, wanted};
 use crate::Answer;
-use crate::cli::{Options, RetainedBy};
+use crate::cli::{Options, RetainedBy, Scope};
 use crate::document::{hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, grouped, percent};
@@ -65,11 +66,16 @@ pub fn run(
     word: &OsStr,
     by: RetainedBy,
     limit: Option<usize>,
+    scope: &Scope,
     no_fold: bool,
     options: &Options,
 ) -> Result<Answer, Failure> {
+    let asked = Wanted::of(scope)?;
     let subject = open(word, options)?;
+    let filter = asked.within(&subject)?;
     let held = holders::find(&subject, holders::fold(no_fold))?;
+    let matching = filter.map(|filter| wanted::of_filter(&subject, &held, &filter));
+    let is_in = |node: u32| matching.as_ref().is_none_or(|matching| matching.contains(node));
     let wanted = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let none = Body {
         by: by.name(),
@@ -87,30 +93,38 @@ pub fn run(
             let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
             // Of single objects nobody reads more, unless it is said.
             let most = if limit == Some(0) { usize::MAX } else { OBJECTS.max(wanted) };
-            let rows = match by {
-                RetainedBy::Object => objects(&held, &dominators, &retained, most),
-                _ => types(&held, &dominators, &retained),
+            let (rows, cut) = match by {
+                RetainedBy::Object => objects(&held, &dominators, &retained, &is_in, most),
+                _ => (types(&held, &dominators, &retained, &is_in), 0),
             };
-            let all = if by == RetainedBy::Object { dominators.order.len() } else { rows.len() };
-            let cut = all - rows.len();
             let (rows, truncated) = limited(rows, wanted);
             let truncated = Some(truncated.unwrap_or(0) + cut).filter(|cut| *cut > 0);
             Body { total, rows, truncated, ..none }
         }
-        RetainedBy::Module | RetainedBy::Root => by_root::body(&held, by, none),
+        RetainedBy::Module | RetainedBy::Root => by_root::body(&held, by, &is_in, none),
     };
     if body.shared.is_some() {
         (body.rows, body.truncated) = limited(std::mem::take(&mut body.rows), wanted);
     }
     let notes = holders::left_out(&held);
-    Ok(noting("wmr/retained/1", &subject, notes, options, body, |screen, body| page(screen, &subject, body)))
+    let flags = scope::flags(scope);
+    Ok(noting("wmr/retained/1", &subject, notes, options, body, |screen, body| {
+        page(screen, &subject, &flags, body)
+    }))
 }
 
-fn objects(held: &Held, dominators: &Dominators, retained: &[u64], most: usize) -> Vec<Row> {
-    let mut nodes = dominators.order.clone();
-    let most = most.min(nodes.len());
+/// The objects that keep most, and how many more there are.
+fn objects(
+    held: &Held,
+    dominators: &Dominators,
+    retained: &[u64],
+    is_in: &dyn Fn(u32) -> bool,
+    most: usize,
+) -> (Vec<Row>, usize) {
+    let mut nodes: Vec<u32> = dominators.order.iter().copied().filter(|node| is_in(*node)).collect();
+    let all = nodes.len();
     let key = |&node: &u32| (std::cmp::Reverse(retained[node as usize]), node);
-    if most < nodes.len() {
+    if most < all {
         nodes.select_nth_unstable_by_key(most, key);
         nodes.truncate(most);
     }
@@ -126,13 +140,15 @@ fn objects(held: &Held, dominators: &Dominators, retained: &[u64], most: usize) 
             ..Row::default()
         })
     };
-    nodes.into_iter().filter_map(row).collect()
+    let rows: Vec<Row> = nodes.into_iter().filter_map(row).collect();
+    let cut = all - rows.len();
+    (rows, cut)
 }
 
 /// Sums by type. Of objects that hang on another of their type, the upper one counts.
-fn types(held: &Held, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
+fn types(held: &Held, dominators: &Dominators, retained: &[u64], is_in: &dyn Fn(u32) -> bool) -> Vec<Row> {
     let hanging = Hanging::of(dominators);
-    let rows = partition::by_retained(held.inspection, &held.graph, &hanging, retained, &|_| true);
+    let rows = partition::by_retained(held.inspection, &held.graph, &hanging, retained, is_in);
     let row = |row: partition::RetainedRow| Row {
         name: Some(row.name),
         count: row.count,
@@ -143,7 +159,7 @@ fn types(held: &Held, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
     rows.into_iter().map(row).collect()
 }
 
-fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
+fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String {
     let unit = Unit::for_total(body.total);
     let of_objects = body.shared.is_none();
     let mut table = Table::new(screen).column(body.by, Align::Text);
@@ -176,12 +192,12 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
     let heading = format!("WHAT WOULD GO WITH IT, {}", unit.name);
     let mut out = title(screen, &heading) + &table.render();
     if let Some(rest) = body.truncated {
-        let command = format!("wmr retained {} --by {} --limit 0", subject.typed, body.by);
+        let command = format!("wmr retained {} --by {}{flags} --limit 0", subject.typed, body.by);
         out.push_str(&super::more(screen, &format!("{} more", grouped(rest as u64)), &command));
     }
     if let Some(outside) = body.outside_modules {
         let text = format!("{} {} of that hang on no module", unit.number(outside), unit.name);
-        let command = format!("wmr retained {} --by root", subject.typed);
+        let command = format!("wmr retained {} --by root{flags}", subject.typed);
         out.push_str(&super::more(screen, &text, &command));
     }
     let next = match body.by {

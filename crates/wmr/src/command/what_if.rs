@@ -1,6 +1,6 @@
 //! `wmr what-if`: what would be freed if some objects went away.
 
-use super::{holders, listing, noting, title, wanted};
+use super::{holders, noting, scope, title, wanted};
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::{hex, limited};
@@ -69,7 +69,7 @@ pub fn run(
     no_fold: bool,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let filter = listing::filter(without)?;
+    let filter = scope::filter(without)?;
     let subject = open(word, options)?;
     let held = holders::find(&subject, holders::fold(no_fold))?;
     let gone = wanted::of_filter(&subject, &held, &filter);

@@ -51,7 +51,9 @@ pub fn retained(view: &View) -> Result<Answer, Failure> {
     let dominators = held.dominators(held.reach());
     let retained = held.retained(&dominators);
     let hanging = Hanging::of(&dominators);
-    let rows = partition::by_retained(held.inspection, &held.graph, &hanging, &retained, &|_| true);
+    let rows = partition::by_retained(held.inspection, &held.graph, &hanging, &retained, &|block| {
+        view.part.contains(block)
+    });
     let rows = rows.into_iter().map(|row| RetainedRow {
         name: row.name,
         type_addr: hex(row.addr),
@@ -66,7 +68,9 @@ pub fn retained(view: &View) -> Result<Answer, Failure> {
 pub fn referrer_types(view: &View) -> Result<Answer, Failure> {
     let held = holders::find(view.subject, Fold::No)?;
     let classes = Classes::find(held.target, held.inspection);
-    let rows = classes.map_or_else(Vec::new, |classes| classes.by_referrers(&held.graph, &|_| true));
+    let rows = classes.map_or_else(Vec::new, |classes| {
+        classes.by_referrers(&held.graph, &|block| view.part.contains(block))
+    });
     let rows = rows.into_iter().map(|row| ReferrersRow {
         referrers: row.referrers,
         count: row.count,
@@ -77,7 +81,7 @@ pub fn referrer_types(view: &View) -> Result<Answer, Failure> {
 
 pub fn clodo(view: &View) -> Answer {
     let classes = Classes::find(&view.subject.target, &view.subject.inspection);
-    let rows = classes.map_or_else(Vec::new, |classes| classes.rows(&|_| true));
+    let rows = classes.map_or_else(Vec::new, |classes| classes.rows(&|block| view.part.contains(block)));
     let rows = rows.into_iter().map(|row| ClassRow {
         class: row.class,
         name: row.type_name,

@@ -1,4 +1,4 @@
-//! What modules, or roots of one name, keep alone.
+//! What modules, or roots of one name, keep alone; of a part of the objects, of those.
 
 use super::{Body, Row};
 use crate::cli::RetainedBy;
@@ -10,7 +10,7 @@ use wmr_heap::roots::Holder;
 /// The group of all that is no module, when modules are asked for.
 const OTHERS: u32 = 0;
 
-pub fn body(held: &Held, by: RetainedBy, none: Body) -> Body {
+pub fn body(held: &Held, by: RetainedBy, is_in: &dyn Fn(u32) -> bool, none: Body) -> Body {
     let modules = by == RetainedBy::Module;
     // Roots of one name are one row: the words of one stack.
     let mut names: Vec<String> = vec![String::new()];
@@ -30,12 +30,14 @@ pub fn body(held: &Held, by: RetainedBy, none: Body) -> Body {
                 names.len() as u32 - 1
             })
         });
-        rows[group as usize].bytes += held.graph.size(root.node);
+        if is_in(root.node) {
+            rows[group as usize].bytes += held.graph.size(root.node);
+        }
         groups.push((root.node, group));
     }
     let (mut total, mut shared, mut shared_count) = (0u64, 0u64, 0u64);
     let mut outside = (0u64, 0u64);
-    for (node, group) in (0u32..).zip(alone(&held.graph.csr, &groups)) {
+    for (node, group) in (0u32..).zip(alone(&held.graph.csr, &groups)).filter(|(node, _)| is_in(*node)) {
         let size = held.graph.size(node);
         // Static objects take none of the heap, yet they are kept.
         match group {
