@@ -5,22 +5,30 @@
 //! references (numbers, text, the allocators' and the collector's own links) is not looked at. What is
 //! not reached then cannot be freed by anybody.
 
-mod collector;
+mod audit;
+mod counts;
 mod cycles;
+mod drawing;
 mod lost;
 mod native;
+mod nearby;
 mod objects;
 mod references;
 mod roots;
 
-pub use cycles::Cycles;
+pub use audit::{Gap, Untraversed, library, untraversed};
+pub use counts::{Deficit, Surplus, deficits};
+pub use cycles::{Cycles, Standing};
+pub use drawing::Step;
 pub use lost::{Lost, State};
 pub use native::{LostBlock, Native};
+pub use nearby::Content;
 pub use objects::Unheld;
 
 use crate::Inspection;
 use references::References;
 use std::ops::Range;
+use wmr_cpython::collector::Collector;
 use wmr_memory::Target;
 
 /// Examples of a group.
@@ -37,8 +45,12 @@ pub struct Leaks {
     pub unheld: Vec<Unheld>,
     /// Cycles of objects that the collector has not taken, with what hangs on them.
     pub garbage: Vec<Cycles>,
-    /// Is the collector on? `None`: not known.
-    pub collector: Option<bool>,
+    /// Objects that are held, and counted as held by more than was found.
+    pub surplus: Vec<Surplus>,
+    /// The collectors, one an interpreter; none where they are not known.
+    pub collectors: Vec<Collector>,
+    /// Objects that the collector was told to leave alone (`gc.freeze()`).
+    pub frozen: u64,
 }
 
 /// Looks for them.
@@ -48,13 +60,22 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
         Err(_) => Vec::new(),
     };
     dead.sort_by_key(|range| range.start);
-    let references = References::take(target, inspection, &dead);
+    let mut leaks = Leaks::default();
+    if let Ok(python) = &inspection.python {
+        leaks.collectors = python.collectors(target);
+        leaks.frozen =
+            python.gc.permanent(&mut target.reader(), inspection.blocks.len() as usize).len() as u64;
+    }
+    let mut references = References::take(target, inspection, &dead);
     let roots = roots::find(target, inspection, &dead);
+    // What the collector gave up on is held by its list alone.
+    let lists = leaks.collectors.iter().filter_map(|collector| collector.garbage);
+    references.cut(lists.filter_map(|list| Some(inspection.blocks.containing(list)?.id)).collect());
     let lost = Lost::find(inspection, &references, &roots);
-    let cycles = cycles::find(target, inspection, &references, &lost);
-    let mut leaks = Leaks { collector: collector::is_enabled(target, inspection), ..Leaks::default() };
+    let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);
     leaks.unheld = objects::find(target, inspection, &lost, &cycles);
+    leaks.surplus = counts::surplus(target, inspection, &references, &roots, &lost);
     leaks.garbage = cycles.groups;
     leaks
 }

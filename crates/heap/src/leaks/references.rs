@@ -23,6 +23,8 @@ const WINDOW: u64 = 64 << 10;
 pub(super) struct References {
     offsets: Vec<u64>,
     edges: Vec<u32>,
+    /// Blocks that are taken to point at nothing.
+    cut: Vec<u32>,
 }
 
 impl References {
@@ -30,7 +32,7 @@ impl References {
         let scan = Scan::new(target, inspection, dead);
         let spans = 0..inspection.blocks.spans().len();
         let found: Vec<(Vec<u32>, Vec<u32>)> = spans.into_par_iter().map(|span| scan.span(span)).collect();
-        let mut references = References { offsets: vec![0], edges: Vec::new() };
+        let mut references = References { offsets: vec![0], edges: Vec::new(), cut: Vec::new() };
         references.offsets.reserve(inspection.blocks.len() as usize);
         references.edges.reserve_exact(found.iter().map(|(_, edges)| edges.len()).sum());
         let mut at = 0;
@@ -44,8 +46,21 @@ impl References {
         references
     }
 
+    /// Takes what these point at out of it.
+    pub fn cut(&mut self, blocks: Vec<u32>) {
+        self.cut = blocks;
+    }
+
+    /// What all blocks point at, as often as they do.
+    pub fn all(&self) -> &[u32] {
+        &self.edges
+    }
+
     /// What a block points at: ids, with [`INTERIOR`] perhaps.
     pub fn of(&self, block: u32) -> &[u32] {
+        if self.cut.contains(&block) {
+            return &[];
+        }
         let i = block as usize;
         let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
         &self.edges[range]
@@ -61,6 +76,8 @@ pub(super) struct Resolver<'a> {
     highest: u64,
     /// By kind: is it a part of an object?
     parts: Vec<bool>,
+    /// By kind: does it only describe what nobody knows?
+    unknown: Vec<bool>,
 }
 
 impl<'a> Resolver<'a> {
@@ -74,6 +91,7 @@ impl<'a> Resolver<'a> {
             lowest: spans.first().map_or(u64::MAX, |span| span.start),
             highest: spans.last().map_or(0, |span| span.end),
             parts: (0..kinds.len()).map(|id| is_part(kinds.get(id as u32))).collect(),
+            unknown: (0..kinds.len()).map(|id| kinds.get(id as u32).domain == Domain::Unknown).collect(),
         }
     }
 
@@ -110,8 +128,10 @@ impl<'a> Resolver<'a> {
             if mark.as_kind().is_some_and(|kind| self.parts[kind as usize]) {
                 return Some(block.id);
             }
-            // An object whose type could not be verified is pointed at behind its heads.
-            let start = offset == 0 || addr == block.start || mark.is_none() && matches!(offset, 16 | 32);
+            // An object whose type could not be verified, or that is kept dead for the next of its kind, is
+            // pointed at behind its heads; so is a thread's vector of thread-local memory, behind its size.
+            let unknown = mark.as_kind().is_none_or(|kind| self.unknown[kind as usize]);
+            let start = offset == 0 || addr == block.start || unknown && matches!(offset, 16 | 32);
             let start = start || offset == 8 && self.is_sized(block);
             return Some(if start { block.id } else { block.id | INTERIOR });
         };

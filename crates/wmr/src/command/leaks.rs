@@ -2,6 +2,8 @@
 //!
 //! Each module finds in its own way and tells it as [`Finding`]s; here they become one report.
 
+mod audit;
+mod collector;
 mod document;
 mod finding;
 mod garbage;
@@ -9,21 +11,24 @@ mod known;
 mod native;
 mod objects;
 mod page;
+mod surplus;
 
 pub use finding::Sure;
 
 use super::answer;
+use super::holders::Holders;
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::limited;
 use crate::failure::{Failure, code};
 use crate::numbers::scaled;
-use crate::open::open;
-use document::{Body, Garbage, Native, Rows};
+use crate::open::{Subject, open};
+use document::{Body, Garbage, Native};
 use finding::Finding;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use wmr_heap::leaks;
+use wmr_heap::leaks::{self, Leaks};
 
 /// Findings that people are shown.
 const SHOWN: usize = 12;
@@ -43,18 +48,18 @@ pub fn run(
     gate: Gate,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let known = known.map(known::read).transpose()?.unwrap_or_default();
-    let subject = open(word, options)?;
+    let known = known.map(known::read).transpose()?;
+    let mut subject = open(word, options)?;
     let leaks = leaks::find(&subject.target, &subject.inspection);
-    let mut findings: Vec<Finding> = [
-        native::findings(&subject, &leaks),
-        objects::findings(&subject, &leaks),
-        garbage::findings(&subject, &leaks),
-    ]
-    .concat();
-    let found = findings.len();
-    findings.retain(|finding| !known.contains(&finding.signature));
-    let accepted = found - findings.len();
+    let mut findings = gathered(&subject, &leaks);
+    let mut accepted = 0;
+    if let Some(known) = known {
+        let (met, rest): (Vec<Finding>, Vec<Finding>) =
+            findings.into_iter().partition(|finding| known.contains(&finding.signature));
+        let signatures: HashSet<&str> = met.iter().map(|finding| finding.signature.as_str()).collect();
+        subject.inspection.notes.extend(known.notes(signatures.len()));
+        (findings, accepted) = (rest, met.len());
+    }
     findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.bytes)));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
     let bytes = sum(Sure::Likely);
@@ -62,7 +67,8 @@ pub fn run(
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let (findings, truncated) = limited(findings, limit);
     let body = Body {
-        collector_enabled: leaks.collector,
+        collector_enabled: collector::is_enabled(&leaks),
+        collector: collector::CollectorFacts::of(&leaks),
         bytes,
         accepted,
         findings,
@@ -70,14 +76,31 @@ pub fn run(
         native: Native::of(&leaks, limit),
         garbage: Garbage::of(&subject, &leaks, limit),
         unheld: document::unheld(&subject, &leaks, limit),
-        surplus: Rows::of(Vec::new(), limit),
+        surplus: document::surplus(&subject, &leaks, limit),
         suspects: Vec::new(),
     };
-    let mut answer =
-        answer("wmr/leaks/1", &subject, options, body, |screen, body| page::page(screen, &subject, body));
+    let mut answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+        page::page(screen, &subject, &leaks, body)
+    });
     if let (0, Some(bytes)) = (answer.code, exceeded) {
         answer.code = code::LEAKS;
         answer.complaint = Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(gate.max_bytes)));
     }
     Ok(answer)
+}
+
+/// What every module has found.
+fn gathered(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = [
+        native::findings(subject, leaks),
+        objects::findings(subject, leaks),
+        garbage::findings(subject, leaks),
+    ]
+    .concat();
+    // Without a Python there are no objects, and all the rest is told.
+    let Ok(holders) = Holders::of(subject) else { return findings };
+    let (target, inspection, graph) = (&subject.target, &subject.inspection, &holders.graph);
+    findings.extend(surplus::findings(subject, leaks, &leaks::deficits(target, inspection, graph)));
+    findings.extend(audit::findings(subject, &leaks::untraversed(target, inspection, graph)));
+    findings
 }

@@ -14,6 +14,12 @@ pub enum Section {
     Objects,
     /// Cycles of objects that the collector has not taken.
     Garbage,
+    /// Objects with higher counts than references.
+    Surplus,
+    /// Objects with lower counts than references.
+    Deficit,
+    /// Extension types that hide references from the collector.
+    Audit,
 }
 
 /// How sure a finding is, surest first.
