@@ -11,16 +11,19 @@ mod frames;
 mod hidden;
 mod instances;
 mod label;
+mod parts;
 mod records;
 mod types;
 
 pub use fields::{Described, Fields};
-pub use label::{closure_name, label};
+pub use label::{Label, Name, Via, closure_label, closure_name, label};
+pub use parts::{may_have_parts, parts};
 pub use records::{Held, resolve};
 
 use crate::family::Family;
 use crate::model::Model;
 use crate::object::Object;
+use crate::types::Shape;
 use records::Many;
 use wmr_memory::Reader;
 
@@ -155,6 +158,12 @@ fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
         }
     }
     Some(())
+}
+
+/// May objects of that shape refer to others without keeping them alive?
+pub fn may_be_weak(model: &Model, shape: &Shape) -> bool {
+    let record = usize::from(shape.fields.record).checked_sub(1).and_then(|at| model.layout.records.get(at));
+    record.into_iter().flatten().any(|held| held.strength == Strength::Weak)
 }
 
 /// Arrays inside of known structures are short: the longest has 57 items.

@@ -1,7 +1,7 @@
 //! What the graph of a live process and its retained sizes take: `graph_of PID`.
 
 use std::time::Instant;
-use wmr_heap::graph::{Dominators, Graph, references};
+use wmr_heap::graph::{Dominators, Fold, Graph};
 use wmr_heap::{inspect, roots};
 use wmr_memory::live::attach;
 
@@ -20,14 +20,14 @@ fn main() {
     let target = attach(pid, &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("blocks can be numbered");
     lap("census");
-    let graph = Graph::build(&target, &inspection, &references).expect("an interpreter");
+    let graph = Graph::build(&target, &inspection, Fold::Yes).expect("an interpreter");
     let graph = graph.expect("references can be numbered");
     lap("graph");
     let found = roots::find(&target, &inspection, &graph);
     lap("roots");
     let nodes: Vec<u32> = found.iter().map(|root| root.node).collect();
     let dominators = Dominators::beside(&graph.csr, &nodes, roots::reach(&graph, &found));
-    let retained = dominators.retained(&graph.sizes);
+    let retained = dominators.retained(|node| graph.size(node));
     lap("retained");
     let (edges, reached) = (graph.csr.edges(), dominators.order.len());
     println!("{} nodes, {edges} edges, {} roots, {reached} reached", graph.csr.nodes(), found.len());

@@ -7,16 +7,21 @@ pub mod bits;
 pub mod build;
 pub mod csr;
 pub mod dominators;
+pub mod fold;
 pub mod paths;
 pub mod reach;
 mod region;
+pub mod sizes;
+mod statics;
 
 pub use bits::Bits;
-pub use build::{Graph, LeftOut, References, references};
+pub use build::{Graph, LeftOut};
 pub use csr::{Csr, TooManyEdges};
 pub use dominators::Dominators;
+pub use fold::{Fold, Part};
 pub use paths::{Merged, Step};
 pub use reach::Reach;
+pub use sizes::Sizes;
 
 /// In place of a node: what holds the roots.
 pub const ROOT: u32 = u32::MAX;

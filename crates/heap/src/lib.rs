@@ -6,6 +6,7 @@ pub mod claims;
 pub mod difference;
 pub mod filter;
 pub mod graph;
+pub mod held;
 mod inspect;
 pub mod kinds;
 pub mod leaks;
@@ -20,6 +21,7 @@ pub mod sharing;
 mod strip;
 
 pub use census::{Census, Known};
+pub use held::Held;
 pub use inspect::{Inspection, inspect, inspect_only, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};
 pub use ledger::{Amount, KnownRange, Ledger, Tally, state_name};

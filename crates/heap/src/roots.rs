@@ -136,8 +136,6 @@ struct Found<'a> {
     target: &'a Target,
     inspection: &'a Inspection,
     graph: &'a Graph,
-    /// By node: how many references of objects lead there for certain.
-    known: Vec<u32>,
     reader: Reader<'a>,
     seen: FxHashSet<u32>,
     roots: Vec<Root>,
@@ -163,10 +161,14 @@ impl Found<'_> {
 
     /// When the word is the address of an object that somebody else than objects refers to.
     fn word(&mut self, word: u64, holder: impl FnOnce() -> Holder) {
-        let Some(node) = self.node(word).filter(|node| !self.seen.contains(node)) else { return };
         let Some(model) = &self.inspection.model else { return };
+        let Some(object) = self.graph.node_of_its_own(self.inspection, model, word) else { return };
+        let node = self.graph.part_of(object).map_or(object, |part| part.whole);
+        if self.seen.contains(&node) {
+            return;
+        }
         let explained = match model.refcount(&mut self.reader, word) {
-            Ok(RefCount::Count(count)) => count <= u64::from(self.known[node as usize]),
+            Ok(RefCount::Count(count)) => count <= u64::from(self.graph.referred(object)),
             _ => false,
         };
         if !explained {
@@ -181,7 +183,6 @@ pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Root
         target,
         inspection,
         graph,
-        known: graph.csr.in_degrees(|edge| !graph.maybe.contains(edge)),
         reader: target.reader(),
         seen: FxHashSet::default(),
         roots: Vec::new(),

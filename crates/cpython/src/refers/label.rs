@@ -7,46 +7,166 @@ use crate::family::Family;
 use crate::model::Model;
 use crate::object::{Object, digits, digits_at};
 use crate::strings::read_text;
+use std::fmt;
 use wmr_memory::Reader;
 
-/// Characters of a name or key that are shown.
+/// Characters of a name or key that a label's text shows, and that are read.
 const MAX_TEXT: usize = 60;
+const MAX_NAME: usize = 1024;
 /// `CO_FAST_FREE` in `co_localspluskinds` (3.11+).
 const FREE: u8 = 0x80;
 
-/// `.name`, `[3]`, `['key']`, `key`, `slot x`, `local z`, `closure y`, `__dict__`: text from the target
-/// is in it as it is, control characters escaped as `repr` does.
-pub fn label(model: &Model, reader: &mut Reader, object: &Object, reference: &Reference) -> String {
+/// What sort of place a reference is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// An attribute of an instance, a module or a type.
+    Attr,
+    Index,
+    Key,
+    /// Of a set.
+    Element,
+    /// A key in the order that an OrderedDict keeps beside its table.
+    Order,
+    /// The value of a key.
+    Value,
+    Slot,
+    /// A variable of an enclosing function.
+    Cell,
+    Local,
+    /// On a frame's stack of values.
+    Stack,
+    Field,
+    /// A word that nothing declares.
+    Maybe,
+}
+
+impl Via {
+    /// The word for machines.
+    pub fn word(self) -> &'static str {
+        match self {
+            Via::Attr => "attr",
+            Via::Index => "index",
+            Via::Key | Via::Element | Via::Order => "key",
+            Via::Value => "value",
+            Via::Slot => "slot",
+            Via::Cell => "cell",
+            Via::Local => "local",
+            Via::Stack | Via::Field => "field",
+            Via::Maybe => "maybe",
+        }
+    }
+}
+
+/// Which of its sort: text from the target is as it is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    Text(String),
+    Number(i64),
+    /// What is neither, as it would be written.
+    Written(String),
+}
+
+/// What a reference is called; written by `Display` as a person would: `.name`, `[3]`, `['key']`, `key`,
+/// `slot x`, `local z`, `closure y`, `__dict__`. Control characters are escaped as `repr` does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    pub via: Via,
+    pub name: Name,
+}
+
+impl Label {
+    fn text(via: Via, name: impl Into<String>) -> Label {
+        Label { via, name: Name::Text(name.into()) }
+    }
+
+    /// The same reference, called from the object that this one's holder is a part of: an entry of a
+    /// namespace is an attribute, an item of a closure a variable.
+    pub fn within(self, part: &str) -> Label {
+        match (part, self.via, &self.name) {
+            ("__dict__", Via::Value, Name::Text(_)) => Label { via: Via::Attr, ..self },
+            ("__dict__", ..) => self,
+            _ => Label::text(Via::Field, format!("{part}{self}")),
+        }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match self.via {
+            Via::Attr => write!(f, ".{name}"),
+            Via::Field if matches!(name, Name::Text(text) if !text.starts_with("__")) => {
+                write!(f, ".{name}")
+            }
+            Via::Index => write!(f, "[{name}]"),
+            Via::Key => f.write_str("key"),
+            Via::Element => f.write_str("element"),
+            Via::Order => f.write_str("key (order)"),
+            Via::Value if matches!(name, Name::Text(_)) => write!(f, "['{name}']"),
+            Via::Value => write!(f, "[{name}]"),
+            Via::Slot => write!(f, "slot {name}"),
+            Via::Cell => write!(f, "closure {name}"),
+            Via::Local => write!(f, "local {name}"),
+            Via::Stack | Via::Field | Via::Maybe => write!(f, "{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Number(n) => write!(f, "{n}"),
+            Name::Written(text) => f.write_str(text),
+            Name::Text(text) => {
+                let short: String = text.chars().take(MAX_TEXT).collect();
+                f.write_str(&escaped(&short))?;
+                f.write_str(if short.len() < text.len() { "…" } else { "" })
+            }
+        }
+    }
+}
+
+pub fn label(model: &Model, reader: &mut Reader, object: &Object, reference: &Reference) -> Label {
     let addr = object.addr;
-    match reference.at {
-        At::Type => "__class__".to_owned(),
-        At::Field(name) if name.starts_with("__") => name.to_owned(),
-        At::Field(name) => format!(".{name}"),
-        At::Item(i) => format!("[{i}]"),
-        At::Key(_) => "key".to_owned(),
-        At::Element(_) => "element".to_owned(),
-        At::Order(_) => "key (order)".to_owned(),
-        At::Value(i) => match key_of(model, reader, addr, i).and_then(|key| shown(model, reader, key)) {
-            Some(key) => format!("[{key}]"),
-            None => "[…]".to_owned(),
-        },
+    let unknown = |what: &str, at: u64| Name::Written(format!("{what} {at}"));
+    let named = |reader: &mut Reader, key: Option<u64>| {
+        let name = key.and_then(|key| name_of(model, reader, key));
+        name.unwrap_or_else(|| Name::Written("…".to_owned()))
+    };
+    let (via, name) = match reference.at {
+        At::Type => (Via::Field, Name::Text("__class__".to_owned())),
+        At::Field(name) => (Via::Field, Name::Text(name.to_owned())),
+        At::Item(i) => (Via::Index, Name::Number(i as i64)),
+        At::Key(_) => (Via::Key, named(reader, Some(reference.addr))),
+        At::Element(_) => (Via::Element, named(reader, Some(reference.addr))),
+        At::Order(_) => (Via::Order, named(reader, Some(reference.addr))),
+        At::Value(i) => {
+            let key = key_of(model, reader, addr, i);
+            (Via::Value, named(reader, key))
+        }
         At::Attribute(i) => match attribute(model, reader, addr, i) {
-            Some(name) => format!(".{}", escaped(&name)),
-            None => format!("attribute {i}"),
+            Some(name) => (Via::Attr, Name::Text(name)),
+            None => (Via::Attr, unknown("attribute", u64::from(i))),
         },
         At::Slot(offset) => match slot(model, reader, addr, offset) {
-            Some(name) => format!("slot {}", escaped(&name)),
-            None => format!("slot at {offset}"),
+            Some(name) => (Via::Slot, Name::Text(name)),
+            None => (Via::Slot, unknown("at", u64::from(offset))),
         },
         At::Local(i) => match local(model, reader, object, i) {
-            Some((name, true)) => format!("closure {}", escaped(&name)),
-            Some((name, false)) => format!("local {}", escaped(&name)),
-            None => format!("local {i}"),
+            Some((name, true)) => (Via::Cell, Name::Text(name)),
+            Some((name, false)) => (Via::Local, Name::Text(name)),
+            None => (Via::Local, Name::Number(i64::from(i))),
         },
-        At::Stack(i) => format!("stack {i}"),
-        At::Hidden(offset) => format!("field at {offset}"),
-        At::State(offset) => format!("module state at {offset}"),
-    }
+        At::Stack(i) => (Via::Stack, unknown("stack", u64::from(i))),
+        At::Hidden(offset) => (Via::Maybe, unknown("field at", u64::from(offset))),
+        At::State(offset) => (Via::Maybe, unknown("module state at", u64::from(offset))),
+    };
+    Label { via, name }
+}
+
+/// What item `index` of a function's closure is called when it is taken for the function's.
+pub fn closure_label(model: &Model, reader: &mut Reader, function: u64, index: u64) -> Option<Label> {
+    Some(Label::text(Via::Cell, closure_name(model, reader, function, index)?))
 }
 
 /// The variable that item `index` of a function's closure stands for.
@@ -68,14 +188,14 @@ fn attribute(model: &Model, reader: &mut Reader, object: u64, index: u32) -> Opt
     let (first, count, stride) = shared_names(model, reader, object)?;
     let index = Some(u64::from(index)).filter(|i| *i < count)?;
     let name = reader.u64(first.wrapping_add(index * stride)).ok()?;
-    read_text(model, reader, name, MAX_TEXT)
+    read_text(model, reader, name, MAX_NAME)
 }
 
 fn slot(model: &Model, reader: &mut Reader, object: u64, offset: u32) -> Option<String> {
     let mut found = None;
     each_member(model, reader, object, &mut |reader, name, at| {
         if at == u64::from(offset) {
-            found = reader.cstr(name, MAX_TEXT).ok();
+            found = reader.cstr(name, MAX_NAME).ok();
         }
         found.is_none()
     });
@@ -118,43 +238,36 @@ fn text_item(model: &Model, reader: &mut Reader, tuple: u64, index: u64) -> Opti
     let item = reader
         .u64(tuple.wrapping_add(model.layout.tuple.ob_item).wrapping_add(index.wrapping_mul(8)))
         .ok()?;
-    read_text(model, reader, item, MAX_TEXT)
+    read_text(model, reader, item, MAX_NAME)
 }
 
-/// A key as its `repr` begins: strings, bytes, ints, and what has a name of its own.
-fn shown(model: &Model, reader: &mut Reader, key: u64) -> Option<String> {
+/// What a key is: strings and ints; what has another value of its own, as it is written.
+fn name_of(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
     let ty = model.type_of(reader, key).ok()?;
     let name = reader.u64(ty.wrapping_add(model.layout.type_object.tp_name)).ok()?;
     let name = reader.cstr(name, MAX_TEXT).ok()?;
-    let quoted = |text: String| {
-        let cut = if text.chars().count() > MAX_TEXT { "…" } else { "" };
-        let text: String = text.chars().take(MAX_TEXT).collect();
-        format!("'{}{cut}'", escaped(&text))
-    };
     Some(match (name.as_slice(), model.is_two()) {
-        (b"str", _) => quoted(read_text(model, reader, key, MAX_TEXT + 1)?),
-        (b"NoneType", _) => "None".to_owned(),
+        (b"str", _) => Name::Text(read_text(model, reader, key, MAX_NAME)?),
+        (b"NoneType", _) => Name::Written("None".to_owned()),
         (b"bool", false) => {
-            if digits(model, reader, key)? == 0 || int(model, reader, key)? == "0" {
-                "False".to_owned()
-            } else {
-                "True".to_owned()
-            }
+            let zero = digits(model, reader, key)? == 0 || int(model, reader, key)? == Name::Number(0);
+            Name::Written(if zero { "False" } else { "True" }.to_owned())
         }
-        (b"int", true) => reader.i64(key.wrapping_add(model.layout.object.size)).ok()?.to_string(),
+        (b"int", true) => Name::Number(reader.i64(key.wrapping_add(model.layout.object.size)).ok()?),
         (b"int", false) | (b"long", true) => int(model, reader, key)?,
         (b"float", _) => {
-            format!("{:?}", f64::from_bits(reader.u64(key.wrapping_add(model.layout.object.size)).ok()?))
+            let bits = reader.u64(key.wrapping_add(model.layout.object.size)).ok()?;
+            Name::Written(format!("{:?}", f64::from_bits(bits)))
         }
-        (other, _) => format!("<{}>", escaped(&String::from_utf8_lossy(other))),
+        (other, _) => Name::Written(format!("<{}>", escaped(&String::from_utf8_lossy(other)))),
     })
 }
 
 /// Small ints in full; what has more than two digits of 30 bits is not spelt out.
-fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<String> {
+fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
     let n = digits(model, reader, key)?;
     if n > 2 {
-        return Some("<int>".to_owned());
+        return Some(Name::Written("<int>".to_owned()));
     }
     let first = digits_at(model)?;
     let mut value = 0i64;
@@ -166,7 +279,7 @@ fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<String> {
         Some(at) => reader.u64(key.wrapping_add(at)).ok()? & 3 == 2,
         None => model.size_field(reader, key).ok()? < 0,
     };
-    Some(if negative { -value } else { value }.to_string())
+    Some(Name::Number(if negative { -value } else { value }))
 }
 
 /// Control characters, quotes and backslashes as `repr` writes them.

@@ -1,45 +1,50 @@
 //! The graph of a target's objects.
 //!
 //! A node is a block, by its id, or a static object, numbered behind the blocks. Only objects have
-//! references; what they own is counted with them and has no node's life of its own.
+//! references; what they own is counted with them and has no node's life of its own, nor have the objects that
+//! are folded into another.
 
-use super::{Bits, Csr, MAX_NODES, TooManyEdges};
+use super::csr::Pass;
+use super::fold::{Fold, Part, Parts};
+use super::{Bits, Csr, MAX_NODES, Sizes, TooManyEdges, statics};
 use crate::claims::NOBODY;
 use crate::inspect::Inspection;
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use wmr_cpython::locate::for_each_word;
-use wmr_cpython::model::{Model, RefCount};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use wmr_cpython::model::Model;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{self, Strength};
-use wmr_cpython::types::Shape;
+use wmr_cpython::types::{Shape, Type};
 use wmr_memory::{Reader, Target};
-
-/// Gives the references of an object as addresses: the same ones each time it is asked.
-pub trait References: Fn(&Model, &mut Reader, &Object, &mut dyn FnMut(u64, Strength)) + Sync {}
-
-impl<F: Fn(&Model, &mut Reader, &Object, &mut dyn FnMut(u64, Strength)) + Sync> References for F {}
-
-/// What the interpreter's objects refer to, by type.
-pub fn references(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn FnMut(u64, Strength)) {
-    refers::references(model, reader, object, &mut |reference| f(reference.addr, reference.strength));
-}
 
 pub struct Graph {
     pub csr: Csr,
-    /// By node: bytes of the object's block and of those it owns. Static objects take none of the heap.
-    pub sizes: Vec<u64>,
     /// Edges that a scan found, by their place in the rows.
     pub maybe: Bits,
     pub left_out: LeftOut,
+    /// By node: bytes of the object's block and of those it owns, and of its parts. Static objects take none
+    /// of the heap.
+    sizes: Sizes,
+    parts: Parts,
+    /// By node, as though nothing were folded: references of objects to it that are certain.
+    referred: Vec<u32>,
     /// First node that is not a block.
     blocks: u32,
     statics: Vec<(u64, Shape)>,
     /// Blocks that are padded twice: what is too large for pymalloc under the debug allocator.
     twice: Bits,
-    /// By owned block: the object it is counted with.
-    owners: FxHashMap<u32, u32>,
+    /// Blocks that belong to an object in another.
+    owned: Bits,
+}
+
+/// A reference on its way into the rows.
+struct Edge {
+    addr: u64,
+    strength: Strength,
+    /// The object it leads to, if there is one and it is not weak.
+    object: Option<u32>,
+    /// The node of that object; none within one node.
+    to: Option<u32>,
 }
 
 /// References that are no edges.
@@ -61,21 +66,24 @@ impl Graph {
     pub fn build(
         target: &Target,
         inspection: &Inspection,
-        references: &impl References,
+        fold: Fold,
     ) -> Option<Result<Graph, TooManyEdges>> {
         let model = inspection.model.as_ref()?;
         let blocks = inspection.blocks.len();
+        let owned = inspection.census.owned().filter(|(_, owner)| *owner != NOBODY);
         let mut graph = Graph {
             csr: Csr::empty(),
-            sizes: Vec::new(),
             maybe: Bits::default(),
             left_out: LeftOut::default(),
+            sizes: Sizes::default(),
+            parts: Parts::default(),
+            referred: Vec::new(),
             blocks,
-            statics: static_objects(target, inspection, model),
+            statics: statics::find(target, inspection, model),
             twice: padded_twice(target, inspection, model),
-            owners: inspection.census.owned().filter(|(_, owner)| *owner != NOBODY).collect(),
+            owned: Bits::of(blocks, owned.map(|(block, _)| block)),
         };
-        Some(graph.fill(target, inspection, model, references).map(|()| graph))
+        Some(graph.fill(target, inspection, model, fold).map(|()| graph))
     }
 
     fn fill(
@@ -83,34 +91,62 @@ impl Graph {
         target: &Target,
         inspection: &Inspection,
         model: &Model,
-        references: &impl References,
+        fold: Fold,
     ) -> Result<(), TooManyEdges> {
         let statics = u32::try_from(self.statics.len()).map_err(|_| TooManyEdges)?;
         let nodes = self.blocks.checked_add(statics).filter(|n| *n <= MAX_NODES).ok_or(TooManyEdges)?;
-        // Nodes with references that are no plain edges, which are looked at once more.
-        let special = Bits::new(nodes);
+        if fold == Fold::Yes {
+            let object = |reader: &mut Reader, node| self.object(inspection, model, reader, node);
+            let node = |addr| self.node_of_its_own(inspection, model, addr);
+            self.parts = Parts::find(target, inspection, model, nodes, &object, &node);
+        }
         // The table of interned strings does not keep them: a string's end takes it out of there.
         let interned = inspection.python.iter().flat_map(|p| p.interned(target).dicts).collect::<Vec<u64>>();
-        let of = |reader: &mut Reader, node: u32, f: &mut dyn FnMut(u64, Strength)| {
-            if let Some(object) = self.object(inspection, model, reader, node) {
-                let weak = interned.contains(&object.addr);
-                references(model, reader, &object, &mut |addr, strength| {
-                    f(addr, if weak { Strength::Weak } else { strength });
-                });
+        let of_one = |reader: &mut Reader, node: u32, whole: u32, f: &mut dyn FnMut(Edge)| {
+            let Some(object) = self.object(inspection, model, reader, node) else { return };
+            let weak = interned.contains(&object.addr);
+            refers::references(model, reader, &object, &mut |reference| {
+                let strength = if weak { Strength::Weak } else { reference.strength };
+                let object = match strength {
+                    Strength::Weak => None,
+                    _ => self.node_of_its_own(inspection, model, reference.addr),
+                };
+                let part = object.and_then(|object| self.parts.part(object));
+                let within = part.is_some_and(|part| part.whole == whole);
+                let to = part.map(|part| part.whole).or(object);
+                f(Edge { addr: reference.addr, strength, object, to: to.filter(|_| !within) });
+            });
+        };
+        let of = |reader: &mut Reader, node: u32, f: &mut dyn FnMut(Edge)| {
+            if self.parts.part(node).is_some() {
+                return;
+            }
+            of_one(reader, node, node, f);
+            for part in self.parts.of_whole(node) {
+                of_one(reader, part.part, node, f);
             }
         };
+        // Nodes with references that are no plain edges, which are looked at once more.
+        let special = Bits::new(nodes);
+        let referred: Vec<AtomicU32> = (0..nodes).map(|_| AtomicU32::new(0)).collect();
         let csr = Csr::build(
             nodes,
             || target.reader(),
-            |reader, node, edge| {
-                of(reader, node, &mut |addr, strength| {
-                    let to =
-                        if strength == Strength::Weak { None } else { self.node(inspection, model, addr) };
-                    if let Some(to) = to {
-                        edge(to);
+            |reader, node, pass, add| {
+                of(reader, node, &mut |edge| {
+                    if let Some(to) = edge.to {
+                        add(to);
                     }
-                    if to.is_none() || strength != Strength::Strong {
-                        special.insert(node);
+                    if pass == Pass::Fill {
+                        return;
+                    }
+                    match edge.object {
+                        Some(object) if edge.strength == Strength::Strong => {
+                            referred[object as usize].fetch_add(1, Relaxed);
+                        }
+                        _ => {
+                            special.insert(node);
+                        }
                     }
                 });
             },
@@ -122,36 +158,47 @@ impl Graph {
             || target.reader(),
             |reader, node| {
                 let mut at = csr.first_edge(node);
-                of(reader, node, &mut |addr, strength| {
-                    if strength == Strength::Weak {
+                of(reader, node, &mut |edge| {
+                    if edge.strength == Strength::Weak {
                         counts[0].fetch_add(1, Relaxed);
-                    } else if self.node(inspection, model, addr).is_some() {
-                        if strength == Strength::Maybe {
+                    } else if edge.object.is_none() && edge.strength == Strength::Strong {
+                        // What a scan takes for a reference may be anything.
+                        counts[why_not(target, inspection, edge.addr)].fetch_add(1, Relaxed);
+                    }
+                    if edge.to.is_some() {
+                        if edge.strength == Strength::Maybe {
                             maybe.insert(at);
                         }
                         at += 1;
-                    } else if strength == Strength::Strong {
-                        // What a scan takes for a reference may be anything.
-                        counts[why_not(target, inspection, addr)].fetch_add(1, Relaxed);
                     }
                 });
             },
         );
         let [weak, inside, nowhere, unmapped] = counts.map(AtomicU64::into_inner);
         self.left_out = LeftOut { weak, inside, nowhere, unmapped };
-        self.sizes = vec![0; csr.nodes() as usize];
-        for block in inspection.blocks.iter() {
-            let node = self.owners.get(&block.id).copied().unwrap_or(block.id);
-            self.sizes[node as usize] += block.bytes;
+        self.referred = referred.into_iter().map(AtomicU32::into_inner).collect();
+        let mut sizes = Sizes::new(csr.nodes());
+        for block in inspection.blocks.iter().filter(|block| !self.owned.contains(block.id)) {
+            sizes.add(self.parts.whole(block.id), block.bytes);
         }
+        for (block, owner) in inspection.census.owned().filter(|(_, owner)| *owner != NOBODY) {
+            sizes.add(self.parts.whole(owner), inspection.blocks.bytes(block));
+        }
+        self.sizes = sizes;
         self.csr = csr;
         self.maybe = maybe;
         Ok(())
     }
 
-    /// The node of the object at that very address.
+    /// The node of the object at that very address: of what it is part of, when it is folded.
     #[inline]
     pub fn node(&self, inspection: &Inspection, model: &Model, addr: u64) -> Option<u32> {
+        Some(self.parts.whole(self.node_of_its_own(inspection, model, addr)?))
+    }
+
+    /// The same, were nothing folded.
+    #[inline]
+    pub fn node_of_its_own(&self, inspection: &Inspection, model: &Model, addr: u64) -> Option<u32> {
         let Some(block) = inspection.blocks.containing(addr) else { return self.static_node(addr) };
         let id = inspection.census.mark(block.id).as_object()?;
         let presize = u64::from(inspection.census.types.get(id as usize)?.shape.presize);
@@ -165,17 +212,71 @@ impl Graph {
         Some(self.blocks + at as u32)
     }
 
+    /// How many references of objects lead to an object for certain, those within a node too.
+    #[inline]
+    pub fn referred(&self, object: u32) -> u32 {
+        self.referred.get(object as usize).copied().unwrap_or(0)
+    }
+
+    pub fn nodes(&self) -> u32 {
+        self.csr.nodes()
+    }
+
     /// Where static objects begin among the nodes.
     pub fn first_static(&self) -> u32 {
         self.blocks
     }
 
-    /// The node that a block is counted with: its owner's, or its own.
-    pub fn owner(&self, block: u32) -> u32 {
-        self.owners.get(&block).copied().unwrap_or(block)
+    /// Bytes of a node's blocks.
+    #[inline]
+    pub fn size(&self, node: u32) -> u64 {
+        self.sizes.of(node)
     }
 
-    /// The object of a node; owned and other blocks have none.
+    /// Does the block belong to an object in another?
+    pub fn is_owned(&self, block: u32) -> bool {
+        self.owned.contains(block)
+    }
+
+    /// The node that a block is counted with: its owner's, or its own.
+    pub fn owner(&self, inspection: &Inspection, block: u32) -> u32 {
+        let owner = if self.owned.contains(block) { inspection.census.owner(block) } else { None };
+        self.parts.whole(owner.unwrap_or(block))
+    }
+
+    /// The objects that are folded into a node.
+    pub fn parts(&self, node: u32) -> &[Part] {
+        self.parts.of_whole(node)
+    }
+
+    /// What the object in a block is folded into.
+    pub fn part_of(&self, block: u32) -> Option<&Part> {
+        self.parts.part(block)
+    }
+
+    /// The type of a node's object. Owned blocks and what is folded into others have none.
+    pub fn type_of<'i>(&self, inspection: &'i Inspection, node: u32) -> Option<&'i Type> {
+        let id = match node.checked_sub(self.blocks) {
+            Some(at) => self.statics.get(at as usize)?.1.id,
+            None if self.parts.part(node).is_some() => return None,
+            None => inspection.census.mark(node).as_object()?,
+        };
+        inspection.census.types.get(id as usize)
+    }
+
+    /// The nodes whose type `f` says yes to, by its place in the census.
+    pub fn of_types(&self, inspection: &Inspection, f: impl Fn(usize) -> bool) -> Bits {
+        let types = &inspection.census.types;
+        let wanted: Vec<bool> = (0..types.len()).map(f).collect();
+        let is_wanted = |node: &u32| {
+            let ty = self.type_of(inspection, *node);
+            ty.is_some_and(|ty| wanted.get(ty.shape.id as usize) == Some(&true))
+        };
+        Bits::of(self.nodes(), (0..self.nodes()).filter(is_wanted))
+    }
+
+    /// The object of a node; owned and other blocks have none. Of a block that is folded into another the
+    /// object that is in it.
     pub fn object(
         &self,
         inspection: &Inspection,
@@ -214,25 +315,4 @@ fn padded_twice(target: &Target, inspection: &Inspection, model: &Model) -> Bits
         }
     }
     twice
-}
-
-/// Objects in the data of images, by address: where a known type's address lies in the place of a type
-/// and a plausible count before it. A word that only looks so is referred to by nobody.
-fn static_objects(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
-    let types: FxHashMap<u64, Shape> = inspection.census.types.iter().map(|ty| (ty.addr, ty.shape)).collect();
-    let type_at = model.layout.object.ob_type;
-    let mut out = Vec::new();
-    let (mut reader, mut counts) = (target.reader(), target.reader());
-    for range in target.images.iter().flat_map(|image| image.writable()) {
-        for_each_word(&mut reader, range, |at, word| {
-            let Some(shape) = types.get(&word) else { return };
-            let addr = at.wrapping_sub(type_at);
-            if !matches!(model.refcount(&mut counts, addr), Ok(RefCount::Implausible) | Err(_)) {
-                out.push((addr, *shape));
-            }
-        });
-    }
-    out.sort_unstable_by_key(|known| known.0);
-    out.dedup_by_key(|known| known.0);
-    out
 }

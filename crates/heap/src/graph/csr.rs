@@ -1,6 +1,7 @@
 //! A directed graph in compressed sparse rows: the targets of all edges in one array, ordered by where
 //! they come from, and where each node's begin.
 
+use super::Bits;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -23,11 +24,18 @@ impl std::fmt::Display for TooManyEdges {
 
 impl std::error::Error for TooManyEdges {}
 
+/// Why the edges of a node are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    Count,
+    Fill,
+}
+
 /// Nodes that one thread takes at a time: enough to be worth the handing out, few enough to be fair.
 const CHUNK: usize = 1 << 13;
 
 impl Csr {
-    /// Builds it in two passes, both in parallel: `edges` is asked twice for the targets of each node and
+    /// Builds it in two passes, both in parallel: `edges` is asked in each for the targets of each node and
     /// must answer the same. `state` makes what each thread needs to answer. Targets that are no nodes
     /// are left out.
     ///
@@ -36,13 +44,15 @@ impl Csr {
     pub fn build<S>(
         nodes: u32,
         state: impl Fn() -> S + Sync,
-        edges: impl Fn(&mut S, u32, &mut dyn FnMut(u32)) + Sync,
+        edges: impl Fn(&mut S, u32, Pass, &mut dyn FnMut(u32)) + Sync,
     ) -> Result<Csr, TooManyEdges> {
         let nodes = nodes.min(super::MAX_NODES);
         let mut offsets = vec![0u32; nodes as usize + 1];
         offsets[1..].par_chunks_mut(CHUNK).enumerate().for_each_init(&state, |state, (chunk, counts)| {
             for (node, count) in ((chunk * CHUNK) as u32..).zip(counts) {
-                edges(state, node, &mut |to| *count = count.saturating_add(u32::from(to < nodes)));
+                edges(state, node, Pass::Count, &mut |to| {
+                    *count = count.saturating_add(u32::from(to < nodes))
+                });
             }
         });
         sum_up(&mut offsets)?;
@@ -55,7 +65,7 @@ impl Csr {
                 let (row, rest) = std::mem::take(&mut targets).split_at_mut(wanted);
                 targets = rest;
                 let mut at = 0;
-                edges(state, node as u32, &mut |to| {
+                edges(state, node as u32, Pass::Fill, &mut |to| {
                     if to < nodes
                         && let Some(slot) = row.get_mut(at)
                     {
@@ -81,7 +91,7 @@ impl Csr {
     /// More edges than can be numbered.
     pub fn from_rows(rows: &[Vec<u32>]) -> Result<Csr, TooManyEdges> {
         let nodes = u32::try_from(rows.len()).map_err(|_| TooManyEdges)?;
-        Csr::build(nodes, || (), |(), node, f| rows[node as usize].iter().for_each(|to| f(*to)))
+        Csr::build(nodes, || (), |(), node, _, f| rows[node as usize].iter().for_each(|to| f(*to)))
     }
 
     pub fn nodes(&self) -> u32 {
@@ -104,15 +114,18 @@ impl Csr {
         self.offsets[node as usize]
     }
 
-    /// By node: how many of the edges that `counts` says yes to, by their place, lead to it.
-    pub fn in_degrees(&self, counts: impl Fn(u32) -> bool + Sync) -> Vec<u32> {
-        let degrees: Vec<AtomicU32> = (0..self.nodes()).map(|_| AtomicU32::new(0)).collect();
-        self.targets.par_iter().enumerate().for_each(|(edge, to)| {
-            if counts(edge as u32) {
-                degrees[*to as usize].fetch_add(1, Relaxed);
-            }
-        });
-        degrees.into_iter().map(AtomicU32::into_inner).collect()
+    /// Every edge to one of these nodes, as (from, to), in the order of the rows.
+    pub fn referrers(&self, of: &Bits) -> Vec<(u32, u32)> {
+        let chunks: Vec<Vec<(u32, u32)>> = (0..self.nodes().div_ceil(CHUNK as u32))
+            .into_par_iter()
+            .map(|chunk| {
+                let first = chunk * CHUNK as u32;
+                let nodes = first..first.saturating_add(CHUNK as u32).min(self.nodes());
+                let edges = nodes.flat_map(|from| self.row(from).iter().map(move |to| (from, *to)));
+                edges.filter(|(_, to)| of.contains(*to)).collect()
+            })
+            .collect();
+        chunks.concat()
     }
 
     /// The same graph with its edges turned round; each row ascends.

@@ -73,11 +73,10 @@ impl Dominators {
 
     /// What would be freed with each node, itself included: the sizes of all it dominates. 0 of what
     /// cannot be reached.
-    pub fn retained(&self, sizes: &[u64]) -> Vec<u64> {
+    pub fn retained(&self, size: impl Fn(u32) -> u64) -> Vec<u64> {
         let mut retained = vec![0u64; self.idom.len()];
         for &node in self.order.iter().rev() {
-            let own = sizes.get(node as usize).copied().unwrap_or(0);
-            let sum = retained[node as usize].saturating_add(own);
+            let sum = retained[node as usize].saturating_add(size(node));
             retained[node as usize] = sum;
             let idom = self.idom[node as usize];
             if let Some(above) = retained.get_mut(idom as usize) {

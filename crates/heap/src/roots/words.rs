@@ -39,8 +39,7 @@ impl Found<'_> {
     pub(super) fn native_blocks(&mut self) {
         let (blocks, census) = (&self.inspection.blocks, &self.inspection.census);
         for block in blocks.iter() {
-            let theirs =
-                census.mark(block.id).as_object().is_some() || self.graph.owner(block.id) != block.id;
+            let theirs = census.mark(block.id).as_object().is_some() || self.graph.is_owned(block.id);
             let kind = census.mark(block.id).as_kind().map(|kind| census.kinds.get(kind).kind.as_str());
             // What the dead on a free list referred to is there still; a cache of malloc lists free chunks.
             let free = matches!(kind, Some("free list" | "tcache table"));

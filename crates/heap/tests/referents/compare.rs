@@ -66,7 +66,8 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
                 let mut found = Vec::new();
                 references(model, &mut reader, &from, &mut |r| found.push(r));
                 found.retain(|r| r.addr == to);
-                let ours: Vec<String> = found.iter().map(|r| label(model, &mut reader, &from, r)).collect();
+                let ours: Vec<String> =
+                    found.iter().map(|r| label(model, &mut reader, &from, r).to_string()).collect();
                 let closure = wanted.strip_prefix("closure ");
                 if let Some(name) = closure {
                     if !closure_is(model, &mut reader, &from, to, name) {
@@ -129,7 +130,7 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
             // Up to 3.13.2 an instance went on to report the values of its dict (GH-130327).
             let of_instance = old_values && matches!(r.at, At::Value(_) | At::Field("__dict__"));
             let optional = optional || of_instance;
-            let label = label(model, &mut reader, &object, r);
+            let label = label(model, &mut reader, &object, r).to_string();
             if !optional && !hides(ty, &label) {
                 right = false;
                 note(ty, format!("{label} is not a referent"), format!("{addr:#x} → {:#x}", r.addr));

@@ -179,7 +179,7 @@ fn refer(target: &Target, model: &Model, blocks: &Blocks) {
         references(model, &mut reader, &object, &mut |r| found.push(r));
         asked += 1;
         for reference in found.iter().take(50) {
-            labelled += usize::from(!label(model, &mut reader, &object, reference).is_empty());
+            labelled += usize::from(!label(model, &mut reader, &object, reference).to_string().is_empty());
         }
         if asked > 2_000 || labelled > 20_000 {
             break;

@@ -1,6 +1,6 @@
 //! `wmr path`: who holds an object, or the objects of a type.
 
-use super::holders::Holders;
+use super::holders::{self, Via};
 use super::{address, answer, title};
 use crate::Answer;
 use crate::cli::Options;
@@ -12,8 +12,8 @@ use crate::screen::{Look, Screen};
 use crate::text::{cut, shown};
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_heap::graph::{Bits, Merged, Step};
-use wmr_heap::roots;
+use wmr_heap::Held;
+use wmr_heap::graph::{Bits, Fold, Merged, Step};
 use wmr_memory::Reader;
 
 #[derive(Serialize)]
@@ -38,6 +38,9 @@ struct Row {
     depth: usize,
     /// What holds it: of a root its name, else how the one before refers to it.
     by: String,
+    /// How the one before refers to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<Via>,
     address: String,
     #[serde(rename = "type")]
     name: String,
@@ -63,18 +66,18 @@ pub fn run(word: &OsStr, of: Of, limit: Option<usize>, options: &Options) -> Res
         Of::Type(_) => None,
     };
     let subject = open(word, options)?;
-    let holders = Holders::of(&subject)?;
+    let held = holders::find(&subject, Fold::Yes)?;
     let (wanted, name) = match of {
-        Of::Type(name) => (of_type(&subject, &holders, name)?, name.to_owned()),
+        Of::Type(name) => (of_type(&subject, &held, name)?, name.to_owned()),
         Of::Address(_) => {
-            let node = holders.node_at(addr.unwrap_or(0))?;
-            (Bits::of(holders.graph.csr.nodes(), [node]), hex(addr.unwrap_or(0)))
+            let node = holders::node_at(&subject, &held, addr.unwrap_or(0))?;
+            (Bits::of(held.graph.nodes(), [node]), hex(addr.unwrap_or(0)))
         }
     };
-    let reach = roots::reach(&holders.graph, &holders.roots);
-    let size = |node: u32| holders.graph.sizes.get(node as usize).copied().unwrap_or(0);
+    let reach = held.reach();
+    let size = |node: u32| held.graph.size(node);
     let merged = Merged::of(&reach, &wanted, size);
-    let rows = rows(&holders, &merged, !options.json && limit != Some(0));
+    let rows = rows(&held, &merged, !options.json && limit != Some(0));
     let (rows, truncated) = limited(rows, limit.unwrap_or(if options.json { 0 } else { SHOWN }));
     let body = Body {
         of: name,
@@ -88,7 +91,7 @@ pub fn run(word: &OsStr, of: Of, limit: Option<usize>, options: &Options) -> Res
 }
 
 /// All objects of a type, by its qualified name or the last part of it.
-fn of_type(subject: &Subject, holders: &Holders, name: &str) -> Result<Bits, Failure> {
+fn of_type(subject: &Subject, held: &Held, name: &str) -> Result<Bits, Failure> {
     let inspection = &subject.inspection;
     let types = &inspection.census.types;
     let matches = |known: &str| known == name || known.rsplit('.').next() == Some(name);
@@ -104,13 +107,11 @@ fn of_type(subject: &Subject, holders: &Holders, name: &str) -> Result<Bits, Fai
         }
         return Err(failure.advise(format!("all of them: wmr heap {} --by type --limit 0", subject.typed)));
     }
-    let nodes = (0..inspection.blocks.len())
-        .filter(|&block| inspection.census.mark(block).as_object().is_some_and(|ty| is_wanted[ty as usize]));
-    Ok(Bits::of(holders.graph.csr.nodes(), nodes))
+    Ok(held.graph.of_types(inspection, |ty| is_wanted[ty]))
 }
 
 /// The tree of paths, most objects first.
-fn rows(holders: &Holders, merged: &Merged, folded: bool) -> Vec<Row> {
+fn rows(held: &Held, merged: &Merged, folded: bool) -> Vec<Row> {
     /// Deeper than this is one chain: a linked list.
     const DEEPEST: usize = 64;
     let mut children: Vec<Vec<u32>> = vec![Vec::new(); merged.steps.len()];
@@ -125,14 +126,14 @@ fn rows(holders: &Holders, merged: &Merged, folded: bool) -> Vec<Row> {
     let key = |i: u32| (merged.steps[i as usize].count, std::cmp::Reverse(i));
     children.iter_mut().for_each(|list| list.sort_unstable_by_key(|&i| key(i)));
     todo.sort_unstable_by_key(|&(i, ..)| key(i));
-    let mut reader = holders.subject.target.reader();
+    let mut reader = held.target.reader();
     let mut rows = Vec::new();
     // Far more than anybody reads, and bounded.
     const MOST: usize = 100_000;
     while let Some((i, depth, parent)) = todo.pop().filter(|_| rows.len() < MOST) {
         let step = merged.steps[i as usize];
         let at = rows.len();
-        rows.push(row(holders, &mut reader, merged, i, depth, parent));
+        rows.push(row(held, &mut reader, merged, i, depth, parent));
         // What was asked for is the end of its path.
         if depth >= DEEPEST || step.wanted {
             continue;
@@ -143,7 +144,7 @@ fn rows(holders: &Holders, merged: &Merged, folded: bool) -> Vec<Row> {
             let (rest, shown) = below.split_at(below.len() - FEW);
             below = shown;
             for &child in below.iter().rev() {
-                rows.push(row(holders, &mut reader, merged, child, depth + 1, Some(at)));
+                rows.push(row(held, &mut reader, merged, child, depth + 1, Some(at)));
             }
             rows.push(folded_row(merged, rest, depth + 1, at));
             continue;
@@ -162,6 +163,7 @@ fn folded_row(merged: &Merged, rest: &[u32], depth: usize, parent: usize) -> Row
         parent: Some(parent),
         depth,
         by: format!("… {} more", grouped(rest.len() as u64)),
+        via: None,
         address: String::new(),
         name: String::new(),
         count: sum(|step| step.count),
@@ -170,7 +172,7 @@ fn folded_row(merged: &Merged, rest: &[u32], depth: usize, parent: usize) -> Row
 }
 
 fn row(
-    holders: &Holders,
+    held: &Held,
     reader: &mut Reader,
     merged: &Merged,
     i: u32,
@@ -178,20 +180,19 @@ fn row(
     parent: Option<usize>,
 ) -> Row {
     let step = merged.steps[i as usize];
-    let object = holders.object(reader, step.node);
-    let by = match step.parent {
-        None => holders.root_name(step.node),
-        Some(before) => {
-            let before = holders.object(reader, merged.steps[before as usize].node);
-            before.zip(object).map_or_else(String::new, |(from, to)| holders.label(reader, &from, &to))
-        }
+    let before = step.parent.map(|before| merged.steps[before as usize].node);
+    let label = before.and_then(|before| held.label(reader, before, step.node));
+    let by = match (before, &label) {
+        (None, _) => held.root_name(step.node),
+        (_, label) => label.as_ref().map_or_else(String::new, ToString::to_string),
     };
     Row {
         parent,
         depth,
         by,
-        address: object.map_or_else(String::new, |object| hex(object.addr)),
-        name: object.map_or_else(|| "?".to_owned(), |object| holders.type_name(&object).to_owned()),
+        via: label.as_ref().map(Via::from),
+        address: held.addr(reader, step.node).map_or_else(String::new, hex),
+        name: held.type_name(step.node).to_owned(),
         count: step.count,
         bytes: step.bytes,
     }

@@ -1,6 +1,6 @@
 //! `wmr retained`: what would be freed with an object, or with all objects of a type.
 
-use super::holders::Holders;
+use super::holders;
 use super::{answer, title};
 use crate::Answer;
 use crate::cli::{Options, RetainedBy};
@@ -13,8 +13,8 @@ use crate::table::{Align, Table};
 use crate::text::shown;
 use serde::Serialize;
 use std::ffi::OsStr;
-use wmr_heap::graph::{Dominators, ROOT};
-use wmr_heap::roots;
+use wmr_heap::Held;
+use wmr_heap::graph::{Dominators, Fold, ROOT};
 
 #[derive(Serialize)]
 struct Body {
@@ -46,18 +46,16 @@ const OBJECTS: usize = 1000;
 
 pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
     let subject = open(word, options)?;
-    let holders = Holders::of(&subject)?;
-    let nodes: Vec<u32> = holders.roots.iter().map(|root| root.node).collect();
-    let reach = roots::reach(&holders.graph, &holders.roots);
-    let dominators = Dominators::beside(&holders.graph.csr, &nodes, reach);
-    let retained = dominators.retained(&holders.graph.sizes);
-    let total = dominators.order.iter().map(|&node| holders.graph.sizes[node as usize]).sum();
+    let held = holders::find(&subject, Fold::Yes)?;
+    let dominators = held.dominators(held.reach());
+    let retained = held.retained(&dominators);
+    let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
     let wanted = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let rows = match by {
         RetainedBy::Object => {
-            objects(&holders, &dominators, &retained, if wanted == 0 { OBJECTS } else { wanted })
+            objects(&held, &dominators, &retained, if wanted == 0 { OBJECTS } else { wanted })
         }
-        RetainedBy::Type => types(&holders, &dominators, &retained),
+        RetainedBy::Type => types(&held, &dominators, &retained),
     };
     let (rows, truncated) = limited(rows, wanted);
     let name = match by {
@@ -68,7 +66,7 @@ pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options
     Ok(answer("wmr/retained/1", &subject, options, body, |screen, body| page(screen, &subject, body)))
 }
 
-fn objects(holders: &Holders, dominators: &Dominators, retained: &[u64], most: usize) -> Vec<Row> {
+fn objects(held: &Held, dominators: &Dominators, retained: &[u64], most: usize) -> Vec<Row> {
     let mut nodes = dominators.order.clone();
     let most = most.min(nodes.len());
     let key = |&node: &u32| (std::cmp::Reverse(retained[node as usize]), node);
@@ -77,14 +75,13 @@ fn objects(holders: &Holders, dominators: &Dominators, retained: &[u64], most: u
         nodes.truncate(most);
     }
     nodes.sort_unstable_by_key(key);
-    let mut reader = holders.subject.target.reader();
+    let mut reader = held.target.reader();
     let row = |node: u32| {
-        let object = holders.object(&mut reader, node)?;
         Some(Row {
-            address: Some(hex(object.addr)),
-            name: holders.type_name(&object).to_owned(),
+            address: Some(hex(held.addr(&mut reader, node)?)),
+            name: held.type_name(node).to_owned(),
             count: 1,
-            bytes: holders.graph.sizes[node as usize],
+            bytes: held.graph.size(node),
             retained: retained[node as usize],
         })
     };
@@ -93,14 +90,9 @@ fn objects(holders: &Holders, dominators: &Dominators, retained: &[u64], most: u
 
 /// Sums by type. Of objects that hang on another of their type, the upper one counts: going down the tree
 /// of dominators, a type that is open already adds nothing.
-fn types(holders: &Holders, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
-    let inspection = &holders.subject.inspection;
-    let types = &inspection.census.types;
-    let blocks = inspection.blocks.len();
-    let ty = |node: u32| {
-        let mark = (node < blocks).then(|| inspection.census.mark(node))?;
-        mark.as_object().map(|ty| ty as usize)
-    };
+fn types(held: &Held, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
+    let types = &held.inspection.census.types;
+    let ty = |node: u32| held.type_of(node).map(|ty| ty.shape.id as usize);
     let mut rows: Vec<Row> = types
         .iter()
         .map(|ty| Row { address: None, name: ty.name.clone(), count: 0, bytes: 0, retained: 0 })
@@ -124,7 +116,7 @@ fn types(holders: &Holders, dominators: &Dominators, retained: &[u64]) -> Vec<Ro
         if at != NONE {
             if let Some(ty) = ty(at) {
                 rows[ty].count += 1;
-                rows[ty].bytes += holders.graph.sizes[at as usize];
+                rows[ty].bytes += held.graph.size(at);
                 rows[ty].retained += if open[ty] == 0 { retained[at as usize] } else { 0 };
                 open[ty] += 1;
             }
