@@ -67,10 +67,13 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
             python.gc.permanent(&mut target.reader(), inspection.blocks.len() as usize).len() as u64;
     }
     let mut references = References::take(target, inspection, &dead);
-    let roots = roots::find(target, inspection, &dead);
-    // What the collector gave up on is held by its list alone.
+    let mut roots = roots::find(target, inspection, &dead);
+    // What the collector gave up on is held by its list alone; the table of the list is not lost.
     let lists = leaks.collectors.iter().filter_map(|collector| collector.garbage);
-    references.cut(lists.filter_map(|list| Some(inspection.blocks.containing(list)?.id)).collect());
+    let lists: Vec<u32> = lists.filter_map(|list| Some(inspection.blocks.containing(list)?.id)).collect();
+    let is_table = |edge: &&u32| inspection.census.mark(*edge & !references::INTERIOR).as_object().is_none();
+    roots.extend(lists.iter().flat_map(|&list| references.of(list)).filter(is_table));
+    references.cut(lists);
     let lost = Lost::find(inspection, &references, &roots);
     let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);

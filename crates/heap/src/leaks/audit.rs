@@ -72,7 +72,6 @@ pub fn untraversed(target: &Target, inspection: &Inspection, graph: &Graph) -> V
     if !judged.contains(&true) {
         return Vec::new();
     }
-    let known = graph.csr.in_degrees(|edge| !graph.maybe.contains(edge));
     let (mut reader, mut counts) = (target.reader(), target.reader());
     let mut found: FxHashMap<Gap, Untraversed> = FxHashMap::default();
     for block in inspection.blocks.iter() {
@@ -83,13 +82,13 @@ pub fn untraversed(target: &Target, inspection: &Inspection, graph: &Graph) -> V
         let mut last = None;
         refers::references(model, &mut reader, &object, &mut |reference| {
             let At::Hidden(offset) = reference.at else { return };
-            let Some(node) = graph.node(inspection, model, reference.addr) else { return };
+            let Some(node) = graph.node_of_its_own(inspection, model, reference.addr) else { return };
             let Some(to) = inspection.blocks.find(reference.addr) else { return };
             let Some(to) = inspection.census.mark(to).as_object() else { return };
             let is_container = types[to as usize].shape.has_gc() && !is_namespace(&types[to as usize].name);
             let said = model.refcount(&mut counts, reference.addr);
             let confirmed =
-                matches!(said, Ok(RefCount::Count(said)) if said > u64::from(known[node as usize]));
+                matches!(said, Ok(RefCount::Count(said)) if said > u64::from(graph.referred(node)));
             if !is_container || !confirmed {
                 return;
             }
@@ -108,7 +107,7 @@ pub fn untraversed(target: &Target, inspection: &Inspection, graph: &Graph) -> V
 
 /// What lives as long as the program keeps nothing alive that would not.
 fn is_namespace(name: &str) -> bool {
-    matches!(name, "type" | "module" | "function" | "builtin_function_or_method")
+    matches!(name, "type" | "module" | "function" | "builtin_function_or_method" | "PyCapsule")
 }
 
 /// Was the type laid out by an extension's C code, not by the interpreter's, nor by that of its own

@@ -8,11 +8,13 @@ use super::EXAMPLES;
 use super::lost::Lost;
 use super::references::{INTERIOR, References};
 use crate::Inspection;
-use crate::graph::Graph;
+use crate::graph::{Bits, Graph};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
-use wmr_cpython::model::RefCount;
-use wmr_memory::Target;
+use wmr_cpython::model::{Model, RefCount};
+use wmr_cpython::object::Object;
+use wmr_cpython::refers::{self, At, Strength};
+use wmr_memory::{Reader, Target};
 
 /// Objects of one type whose counts say more than was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,11 +100,15 @@ pub(super) fn surplus(
 /// Objects with fewer references counted than there are, by type. An object with one too few is freed
 /// while it is in use.
 pub fn deficits(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Deficit> {
-    // Not those of static objects: some are none, and what they would refer to is not theirs.
-    let of_statics = graph.csr.first_edge(graph.first_static());
-    let known = graph.csr.in_degrees(|edge| edge < of_statics && !graph.maybe.contains(edge));
-    let differing = differing(target, inspection, |block, said| {
-        u64::from(known[block as usize]).checked_sub(said).filter(|&missing| missing > 0)
+    let Some(model) = &inspection.model else { return Vec::new() };
+    let mut differing = differing(target, inspection, |block, said| {
+        u64::from(graph.referred(block)).checked_sub(said).filter(|&missing| missing > 0)
+    });
+    let held = Referrers { target, inspection, model, graph }.of(&differing);
+    differing.retain_mut(|object| {
+        let found = held.get(&object.counted.addr).copied().unwrap_or(0);
+        object.counted.wrong_by = found.saturating_sub(object.counted.said);
+        object.counted.wrong_by > 0
     });
     let mut rows: FxHashMap<u32, Deficit> = FxHashMap::default();
     for object in &differing {
@@ -116,6 +122,69 @@ pub fn deficits(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<
     let mut rows: Vec<Deficit> = rows.into_values().collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.missing), row.ty));
     rows
+}
+
+/// Counts once more, with care, what refers to a few objects.
+struct Referrers<'a> {
+    target: &'a Target,
+    inspection: &'a Inspection,
+    model: &'a Model,
+    graph: &'a Graph,
+}
+
+impl Referrers<'_> {
+    /// By address: references of other objects that are certain, each place of an object once. What static
+    /// objects refer to is left out: some are none, and words of what is none are no references.
+    fn of(&self, objects: &[Differs]) -> FxHashMap<u64, u64> {
+        let mut found: FxHashMap<u64, u64> = objects.iter().map(|object| (object.counted.addr, 0)).collect();
+        if found.is_empty() {
+            return found;
+        }
+        let whole = |block: u32| self.graph.part_of(block).map_or(block, |part| part.whole);
+        let nodes = found.keys().filter_map(|&addr| Some(whole(self.inspection.blocks.containing(addr)?.id)));
+        let wanted = Bits::of(self.graph.nodes(), nodes);
+        let mut from: Vec<u32> =
+            self.graph.csr.referrers(&wanted).into_iter().map(|(from, _)| from).collect();
+        from.extend(wanted.iter());
+        from.sort_unstable();
+        from.dedup();
+        let interned: Vec<u64> =
+            self.inspection.python.iter().flat_map(|python| python.interned(self.target).dicts).collect();
+        let mut reader = self.target.reader();
+        for node in from.into_iter().filter(|&node| node < self.graph.first_static()) {
+            for part in std::iter::once(node).chain(self.graph.parts(node).iter().map(|part| part.part)) {
+                let object = self.graph.object(self.inspection, self.model, &mut reader, part);
+                if let Some(object) = object.filter(|object| !interned.contains(&object.addr)) {
+                    self.count(&mut reader, &object, &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    fn count(&self, reader: &mut Reader, object: &Object, found: &mut FxHashMap<u64, u64>) {
+        let mut seen: Vec<u32> = Vec::new();
+        let dictoffset = u32::try_from(object.shape.dictoffset).ok();
+        refers::references(self.model, reader, object, &mut |reference| {
+            let Some(count) = found.get_mut(&reference.addr) else { return };
+            if reference.strength != Strength::Strong {
+                return;
+            }
+            // The same word may be known as a slot and as what it is for.
+            let place = match reference.at {
+                At::Slot(offset) => Some(offset),
+                At::Field("__dict__") => dictoffset.filter(|&offset| offset > 0),
+                _ => None,
+            };
+            if let Some(place) = place {
+                if seen.contains(&place) {
+                    return;
+                }
+                seen.push(place);
+            }
+            *count += 1;
+        });
+    }
 }
 
 /// Every object whose count `wrong_by` does not find right, in address order. Immortal ones have none.

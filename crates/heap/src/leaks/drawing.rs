@@ -100,14 +100,13 @@ impl Drawing<'_> {
         let mut out = Vec::new();
         for (to, reference) in self.references(&object) {
             if !self.folded.contains(&to) {
-                out.push((to, refers::label(self.model, &mut self.reader, &object, &reference)));
+                out.push((to, refers::label(self.model, &mut self.reader, &object, &reference).to_string()));
                 continue;
             }
             let Some(dict) = self.inspection.object(self.target, to) else { continue };
             for (to, reference) in self.references(&dict) {
                 let label = refers::label(self.model, &mut self.reader, &dict, &reference);
-                let name = label.strip_prefix("['").and_then(|rest| rest.strip_suffix("']"));
-                out.push((to, name.map_or(label.clone(), |name| format!(".{name}"))));
+                out.push((to, label.within("__dict__").to_string()));
             }
         }
         out

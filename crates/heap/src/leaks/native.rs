@@ -55,6 +55,8 @@ struct Alike {
 
 /// Blocks of that many sizes are told as one: texts, buffers.
 const SIZES: usize = 4;
+/// A chunk may be that much larger than was asked for: what is left of a free one would be none.
+const SLACK: u64 = 16;
 /// Blocks of a group that are looked at for their neighbours.
 const LOOK_AT: usize = 64;
 
@@ -126,9 +128,15 @@ fn joined(groups: FxHashMap<Alike, Vec<u32>>) -> FxHashMap<Alike, Vec<u32>> {
         *all += blocks.len();
         *most = (*most).max(blocks.len());
     }
+    let counts: FxHashMap<Alike, usize> =
+        groups.iter().map(|(alike, blocks)| (alike.clone(), blocks.len())).collect();
     let mut out: FxHashMap<Alike, Vec<u32>> = FxHashMap::default();
     for (alike, blocks) in groups {
         let common = without_size(&alike);
+        // What is too little for a chunk of its own goes with one.
+        let less =
+            Alike { usable: alike.usable.and_then(|usable| usable.checked_sub(SLACK)), ..alike.clone() };
+        let alike = if counts.get(&less).is_some_and(|&count| count >= blocks.len()) { less } else { alike };
         let many = sizes.get(&common).is_some_and(|&(sizes, all, most)| sizes > SIZES && most * 2 < all);
         out.entry(if many { common } else { alike }).or_default().extend(blocks);
     }
@@ -149,7 +157,10 @@ fn group(
     Native {
         state: alike.state,
         kind: alike.kind.map(|kind| inspection.census.kinds.get(kind).kind.clone()).unwrap_or_default(),
-        usable: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
+        usable: match alike.usable {
+            Some(usable) => (usable, usable),
+            None => (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
+        },
         count: blocks.len() as u64,
         bytes: blocks.iter().map(|id| inspection.blocks.bytes(*id)).sum(),
         indirect: blocks.iter().filter_map(|id| lost.indirect.get(id)).sum(),

@@ -4,6 +4,7 @@ use super::without;
 use crate::Inspection;
 use crate::kinds::Domain;
 use rayon::prelude::*;
+use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
 use wmr_cpython::dicts::{table_bytes, values_table};
@@ -157,6 +158,8 @@ struct Scan<'a> {
     values: Vec<bool>,
     /// By type: weak references, whose first field does not hold what it points at.
     weak: Vec<bool>,
+    /// Addresses of the types of the collector's objects.
+    types: FxHashSet<u64>,
 }
 
 impl<'a> Scan<'a> {
@@ -183,7 +186,8 @@ impl<'a> Scan<'a> {
             })
         };
         let weak = (0..types.len()).map(is_weak).collect();
-        Scan { target, inspection, dead, kinds, keys, values, weak }
+        let types = types.iter().filter(|ty| ty.shape.has_gc()).map(|ty| ty.addr).collect();
+        Scan { target, inspection, dead, kinds, keys, values, weak, types }
     }
 
     /// Number of edges by block, and the edges.
@@ -242,6 +246,7 @@ impl<'a> Scan<'a> {
                     words(data, data.saturating_add(table_bytes(model, remote, allocation)));
                 }
                 Some(kind) if !self.kinds[kind as usize] => {}
+                _ if self.is_dead(model, remote, data) => {}
                 _ => without(data..end, self.dead, &mut |range| words(range.start, range.end)),
             }
             return;
@@ -271,6 +276,16 @@ impl<'a> Scan<'a> {
             }
             _ => words(first, end),
         }
+    }
+}
+
+impl Scan<'_> {
+    /// An object that ended and was kept for the next of its kind, as a code object does with a frame up to
+    /// 3.10: what it referred to is there still, and not counted.
+    fn is_dead(&self, model: &Model, reader: &mut Reader, data: u64) -> bool {
+        let object = data.wrapping_add(model.gc_head);
+        let known = model.type_of(reader, object).is_ok_and(|ty| self.types.contains(&ty));
+        known && reader.u64(object.wrapping_add(model.layout.object.ob_refcnt)) == Ok(0)
     }
 }
 

@@ -11,12 +11,13 @@ mod known;
 mod native;
 mod objects;
 mod page;
+mod places;
 mod surplus;
 
 pub use finding::Sure;
 
 use super::answer;
-use super::holders::Holders;
+use super::holders;
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::limited;
@@ -28,6 +29,7 @@ use finding::Finding;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
+use wmr_heap::graph::Fold;
 use wmr_heap::leaks::{self, Leaks};
 
 /// Findings that people are shown.
@@ -98,9 +100,9 @@ fn gathered(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
     ]
     .concat();
     // Without a Python there are no objects, and all the rest is told.
-    let Ok(holders) = Holders::of(subject) else { return findings };
-    let (target, inspection, graph) = (&subject.target, &subject.inspection, &holders.graph);
-    findings.extend(surplus::findings(subject, leaks, &leaks::deficits(target, inspection, graph)));
+    let Ok(held) = holders::find(subject, Fold::Yes) else { return findings };
+    let (target, inspection, graph) = (&subject.target, &subject.inspection, &held.graph);
+    findings.extend(surplus::findings(&held, subject, leaks, &leaks::deficits(target, inspection, graph)));
     findings.extend(audit::findings(subject, &leaks::untraversed(target, inspection, graph)));
     findings
 }

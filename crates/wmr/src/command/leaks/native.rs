@@ -4,7 +4,9 @@ use super::finding::{Finding, Section, Sure, next, signature};
 use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
+use crate::text::file_name;
 use wmr_heap::leaks::{Content, Leaks, Native, State};
+use wmr_memory::Image;
 
 /// Characters of a text that a block begins with.
 const MAX_TEXT: usize = 40;
@@ -12,10 +14,31 @@ const MAX_TEXT: usize = 40;
 const LEAST_POSSIBLE: u64 = 64 << 10;
 
 pub fn findings(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
-    let worth = |group: &&Native| {
-        group.state != State::Possible || group.bytes >= LEAST_POSSIBLE || group.mentions.is_some()
+    let worth = |group: &&Native| group.state != State::Possible || group.bytes >= LEAST_POSSIBLE;
+    let extensions = extensions(subject);
+    leaks.native.iter().filter(worth).map(|group| finding(subject, group, &extensions)).collect()
+}
+
+/// Libraries that are neither the interpreter's nor the system's, when they are few: one of them may have
+/// allocated what says nothing of itself.
+fn extensions(subject: &Subject) -> Option<String> {
+    const FEW: usize = 3;
+    let target = &subject.target;
+    let python = subject.inspection.python.as_ref().ok().and_then(|python| python.image(target));
+    let is_other = |image: &&Image| {
+        let path = String::from_utf8_lossy(&image.path);
+        let system =
+            ["/usr/lib/", "/lib/", "/lib64/", "/usr/lib64/", "[vdso]"].iter().any(|at| path.starts_with(at));
+        let own = path.contains("/lib-dynload/") || python.is_some_and(|python| std::ptr::eq(python, *image));
+        !system && !own && file_name(&image.path) != file_name(&target.process.exe)
     };
-    leaks.native.iter().filter(worth).map(|group| finding(subject, group)).collect()
+    let names: Vec<String> = target
+        .images
+        .iter()
+        .filter(is_other)
+        .map(|image| String::from_utf8_lossy(file_name(&image.path)).into_owned())
+        .collect();
+    (1..=FEW).contains(&names.len()).then(|| names.join(", "))
 }
 
 /// `1,000`, `24 to 5,000`.
@@ -48,7 +71,7 @@ pub fn hint(group: &Native) -> String {
     parts.join(", ")
 }
 
-fn finding(subject: &Subject, group: &Native) -> Finding {
+fn finding(subject: &Subject, group: &Native, extensions: &Option<String>) -> Finding {
     let what = if group.kind.is_empty() { "block" } else { &group.kind };
     let (sure, why) = match group.state {
         State::Possible => (Sure::Possible, "in use, and pointed into, but nobody has the beginning"),
@@ -57,7 +80,11 @@ fn finding(subject: &Subject, group: &Native) -> Finding {
             "in use, and no pointer to it is left: not in a stack, a register, a variable or a block",
         ),
     };
-    let (hint, size) = (hint(group), sizes(group.usable));
+    let (mut hint, size) = (hint(group), sizes(group.usable));
+    if let (None, Some(names)) = (&group.mentions, extensions) {
+        let before = if hint.is_empty() { "" } else { ", " };
+        hint.push_str(&format!("{before}loaded beside the standard library: {names}"));
+    }
     let named = match group.kind.strip_prefix("C++ ") {
         Some(class) => format!("{} of class {class}, {size} bytes each", counted(group.count, "C++ object")),
         None => format!("{} of {size} bytes", counted(group.count, what)),

@@ -21,7 +21,10 @@ pub fn type_name(subject: &Subject, ty: u32) -> &str {
 /// A type, and the library that its code is in where that is not the interpreter's.
 pub fn type_and_library(subject: &Subject, ty: u32) -> String {
     let name = type_name(subject, ty);
+    let python = subject.inspection.python.as_ref().ok().and_then(|python| python.image(&subject.target));
     match leaks::library(&subject.target, &subject.inspection, ty) {
+        // Everybody knows where `float` is from.
+        Some(image) if python.is_some_and(|python| std::ptr::eq(python, image)) => name.to_owned(),
         Some(image) => format!("{name} of {}", String::from_utf8_lossy(file_name(&image.path))),
         None => name.to_owned(),
     }

@@ -2,27 +2,46 @@
 
 use super::finding::{Finding, Section, Sure, next, signature};
 use super::objects::{type_and_library, type_name};
+use super::places::Places;
 use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
+use wmr_cpython::family::Family;
+use wmr_heap::Held;
+use wmr_heap::anatomy::Anatomy;
 use wmr_heap::leaks::{Deficit, Leaks, Surplus};
 
 /// Fewer references than this may be in places that are not looked at.
 const MANY: u64 = 64;
-/// Below this nothing is said: registers of code that runs, references on their way.
-const FEW: u64 = 8;
+/// Below this nothing is said: libraries have some references in places of their own.
+const FEW: u64 = 32;
 
-pub fn findings(subject: &Subject, leaks: &Leaks, deficits: &[Deficit]) -> Vec<Finding> {
-    let worth = |group: &&Surplus| group.excess >= FEW;
-    let surplus = leaks.surplus.iter().filter(worth).map(|group| surplus(subject, group));
-    surplus.chain(deficits.iter().map(|group| deficit(subject, group))).collect()
+pub fn findings(held: &Held, subject: &Subject, leaks: &Leaks, deficits: &[Deficit]) -> Vec<Finding> {
+    let worth: Vec<&Surplus> = leaks.surplus.iter().filter(|group| group.excess >= FEW).collect();
+    if worth.is_empty() && deficits.is_empty() {
+        return Vec::new();
+    }
+    let places = Places::of(held);
+    let surplus = worth.into_iter().map(|group| surplus(&places, subject, group));
+    surplus.chain(deficits.iter().map(|group| deficit(&places, subject, group))).collect()
 }
 
-fn surplus(subject: &Subject, group: &Surplus) -> Finding {
+fn surplus(places: &Places, subject: &Subject, group: &Surplus) -> Finding {
     let name = type_name(subject, group.ty);
     let worst = group.examples.first();
-    let most = worst.map_or(0, |object| object.wrong_by);
-    let sure = if most >= MANY || group.count >= MANY { Sure::Likely } else { Sure::Possible };
+    let (most, said) = worst.map_or((0, 0), |object| (object.wrong_by, object.said));
+    // Classes are counted by whoever makes their objects: of those most must be lacking.
+    let is_class = subject
+        .inspection
+        .census
+        .types
+        .get(group.ty as usize)
+        .is_some_and(|ty| ty.shape.family == Family::Type);
+    let one = most >= MANY && (!is_class || most >= said / 2);
+    let sure = if one || !is_class && group.count >= MANY { Sure::Likely } else { Sure::Possible };
+    let path = worst.map(|object| places.path(object.addr)).unwrap_or_default();
+    // Of many objects the first says which sort they are.
+    let named = worst.and_then(|object| value(subject, object.addr)).filter(|_| is_class);
     let what = match group.count {
         1 => format!("an object of {name} with {} too many", counted(group.excess, "reference")),
         count => format!(
@@ -40,8 +59,10 @@ fn surplus(subject: &Subject, group: &Surplus) -> Finding {
         ),
         None => String::new(),
     };
+    let place = named.or_else(|| places.place(&path).filter(|_| group.count == 1));
     Finding {
-        place: Some(type_and_library(subject, group.ty)),
+        place: Some(place.unwrap_or_else(|| type_and_library(subject, group.ty))),
+        path,
         count: group.count,
         bytes: group.bytes,
         why,
@@ -54,7 +75,7 @@ fn surplus(subject: &Subject, group: &Surplus) -> Finding {
     }
 }
 
-fn deficit(subject: &Subject, group: &Deficit) -> Finding {
+fn deficit(places: &Places, subject: &Subject, group: &Deficit) -> Finding {
     let name = type_name(subject, group.ty);
     let worst = group.examples.first();
     // One may be on its way: counted already, and not stored, or the other way round.
@@ -68,8 +89,11 @@ fn deficit(subject: &Subject, group: &Deficit) -> Finding {
         ),
         None => String::new(),
     };
+    let path = worst.map(|object| places.path(object.addr)).unwrap_or_default();
+    let place = places.place(&path).filter(|_| group.count == 1);
     Finding {
-        place: Some(type_and_library(subject, group.ty)),
+        place: Some(place.unwrap_or_else(|| type_and_library(subject, group.ty))),
+        path,
         count: group.count,
         bytes: group.bytes,
         why,
@@ -89,4 +113,9 @@ fn deficit(subject: &Subject, group: &Deficit) -> Finding {
             signature("deficit", name),
         )
     }
+}
+
+/// What an object is, in a word: of a class its name.
+fn value(subject: &Subject, addr: u64) -> Option<String> {
+    Anatomy::new(&subject.target, &subject.inspection)?.value(addr)
 }
