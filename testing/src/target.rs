@@ -141,7 +141,7 @@ impl Drop for Target {
 }
 
 /// Waits until a process touches no page it has not touched before: its first thread waits for its
-/// stdin, or has been through a loop that waits a few times, without a page fault.
+/// stdin or a signal, or has been through a loop that waits a few times, without a page fault.
 ///
 /// A target that has just said that it is ready still returns from the write; what it touches on the
 /// way is in one figure of its memory and not in another that was read before.
@@ -154,11 +154,11 @@ pub fn at_rest(pid: i32) -> io::Result<()> {
     while start.elapsed() < LIMIT {
         let (faults_now, waits_now) = activity(pid)?;
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
-        // read(0, …): call 0 on x86-64, 63 on arm64.
-        let reads = call.starts_with("0 0x0 ") || call.starts_with("63 0x0 ");
+        // read(0, …): call 0 on x86-64, 63 on arm64. pause(): call 34, which arm64 has not.
+        let waits_for_ever = ["0 0x0 ", "63 0x0 ", "34 "].iter().any(|begin| call.starts_with(begin));
         if faults != Some(faults_now) {
             (faults, waits) = (Some(faults_now), waits_now);
-        } else if reads || waits_now >= waits + 3 {
+        } else if waits_for_ever || waits_now >= waits + 3 {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));

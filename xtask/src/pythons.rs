@@ -45,6 +45,11 @@ pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {
             eprintln!("no packages for {}: {why:#}", python.version);
         }
     }
+    if let Some(python) = found.iter().find(|python| python.tag == "2.7")
+        && let Err(why) = meliae(python, update)
+    {
+        eprintln!("no Meliae for {}: {why:#}", python.version);
+    }
     println!("index: {}", index.display());
     let lacking = lacking(&found, SUPPORTED);
     if required && !lacking.is_empty() {
@@ -110,6 +115,17 @@ fn venv(python: &Interpreter, update: bool) -> Result<()> {
         }
     }
     Ok(fs::write(done, wanted)?)
+}
+
+/// Installs Meliae, which reads what `wmr export` writes, in a folder of its own, unless that was done before.
+fn meliae(python: &Interpreter, update: bool) -> Result<()> {
+    let folder = wmr_testing::meliae_dir();
+    if !update && folder.join("meliae").is_dir() {
+        return Ok(());
+    }
+    eprintln!("installing meliae into {}", folder.display());
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"];
+    finish(python.command().args(pip).arg(&folder).args(["meliae", "six"]))
 }
 
 fn finish(command: &mut Command) -> Result<()> {

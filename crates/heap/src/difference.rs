@@ -83,6 +83,16 @@ pub struct Change {
     pub unchanged: Sum,
 }
 
+/// Addresses of `after` that held nothing before, or another size or kind.
+pub fn fresh(before: &Blocks, after: &Blocks) -> Vec<u64> {
+    let mut old = before.0.iter().peekable();
+    let is_fresh = |entry: &&Entry| {
+        while old.next_if(|known| known.addr < entry.addr).is_some() {}
+        old.peek() != Some(entry)
+    };
+    after.0.iter().filter(is_fresh).map(|entry| entry.addr).collect()
+}
+
 /// The whole comparison.
 #[derive(Debug, Default)]
 pub struct Difference {
@@ -160,5 +170,7 @@ mod tests {
         assert_eq!(found.rows[0].1.after, sum(3, 96));
         assert_eq!(found.rows.len(), 2);
         assert!(compare(&names, &before, &before).rows.is_empty());
+        assert_eq!(fresh(&before, &after), [48, 112, 200]);
+        assert!(fresh(&after, &after).is_empty());
     }
 }

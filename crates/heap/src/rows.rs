@@ -6,7 +6,7 @@ use crate::inspect::Inspection;
 use crate::kinds::{Domain, Kind, KindId, Sure};
 use crate::ledger::Amount;
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_alloc::Block;
 use wmr_cpython::model::{Allocation, Model};
 use wmr_cpython::object::{Evidence, Object, Source};
@@ -34,6 +34,8 @@ pub struct TypeRow {
     pub sizeof: u64,
     /// How many `gc.get_objects()` returns.
     pub gc_tracked: u64,
+    /// Of a class, where there are several interpreters and the version keeps them apart: whose it is.
+    pub interpreter: Option<i64>,
 }
 
 /// Objects of all types of one module.
@@ -87,6 +89,7 @@ impl Inspection {
     /// Every type with its objects and what they own, largest first.
     pub fn by_type(&self, target: &Target) -> Vec<TypeRow> {
         let counts = self.count_objects(target);
+        let interpreters = self.interpreters_of_types(target);
         let mut owned = vec![0u64; self.census.types.len()];
         for (block, owner) in self.census.owned() {
             if owner != NOBODY
@@ -109,12 +112,34 @@ impl Inspection {
                 bytes: self.tally.types[i].bytes + owned[i],
                 sizeof: counts[i].sizeof,
                 gc_tracked: counts[i].tracked,
+                interpreter: interpreters.get(&ty.addr).copied(),
             })
             .collect();
         rows.sort_by(|a, b| {
             b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)).then(a.addr.cmp(&b.addr))
         });
         rows
+    }
+
+    /// By address of the type: in which interpreter's lists of the collector it is. Empty where there is one
+    /// interpreter, and up to 3.8, which has one collector for all.
+    fn interpreters_of_types(&self, target: &Target) -> FxHashMap<u64, i64> {
+        let mut found = FxHashMap::default();
+        let Some(python) = self.python.as_ref().ok().filter(|python| python.interpreters.len() > 1) else {
+            return found;
+        };
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
+        let mut reader = target.reader();
+        for list in &python.gc.lists {
+            let Some(of) = python.interpreters.iter().find(|i| i.addr == list.interpreter) else { continue };
+            // A list that is damaged gives what it has up to there.
+            python.gc.for_each(&mut reader, list, self.blocks.len() as usize, |object| {
+                if types.contains(&object) {
+                    found.insert(object, of.id);
+                }
+            });
+        }
+        found
     }
 
     /// Modules by the bytes of their types' objects.

@@ -52,6 +52,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The used block; none of free memory.
+    pub fn block(&self) -> Option<u32> {
+        self.id
+    }
+
     /// Rows of one name have the same.
     pub(crate) fn name_code(&self) -> u32 {
         self.name
@@ -118,8 +123,18 @@ impl<'a> Listing<'a> {
 
     /// Which rows match.
     pub fn select(&self, states: States, filter: Option<&Filter>, order: Order) -> Selection {
-        let bound = filter.map(|filter| filter.bind(self));
         let sort = order.by.map(|column| Sort::new(self, column, order.descending));
+        self.sorted(states, filter, sort, order.limit)
+    }
+
+    /// Which used blocks match, by the name of their type and then by their reference counts, the largest first.
+    pub fn by_type_and_refcount(&self, filter: Option<&Filter>, limit: usize) -> Selection {
+        let sort = Sort { refcounts: true, ..Sort::new(self, Column::Type, false) };
+        self.sorted(States::Used, filter, Some(sort), limit)
+    }
+
+    fn sorted(&self, states: States, filter: Option<&Filter>, sort: Option<Sort>, limit: usize) -> Selection {
+        let bound = filter.map(|filter| filter.bind(self));
         let parts: Vec<Selection> = (0..self.inspection.blocks.spans().len())
             .into_par_iter()
             .map_init(
@@ -129,7 +144,7 @@ impl<'a> Listing<'a> {
                         listing: self,
                         bound: bound.as_ref(),
                         sort: sort.as_ref(),
-                        limit: order.limit,
+                        limit: limit,
                         reader,
                         batch: Vec::with_capacity(BATCH),
                         found: Selection::default(),
@@ -146,8 +161,8 @@ impl<'a> Listing<'a> {
             whole.rows.extend(part.rows);
         }
         whole.rows.par_sort_unstable_by_key(|row| (row.key, row.addr));
-        if order.limit > 0 {
-            whole.rows.truncate(order.limit);
+        if limit > 0 {
+            whole.rows.truncate(limit);
         }
         whole
     }
@@ -229,13 +244,19 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Address of the object in a row's block.
+    pub fn object_of(&self, reader: &mut Reader, row: &Row) -> Option<u64> {
+        self.object(reader, row.id?)
+    }
+
     fn object(&self, reader: &mut Reader, id: u32) -> Option<u64> {
         let inspection = self.inspection;
         let block = inspection.blocks.block(id);
         Some(inspection.object_in(inspection.model.as_ref()?, reader, block)?.0.addr)
     }
 
-    fn refcount(&self, reader: &mut Reader, row: &Row) -> Option<u32> {
+    /// 2³²−1 of an immortal object.
+    pub fn refcount(&self, reader: &mut Reader, row: &Row) -> Option<u32> {
         let object = self.object(reader, row.id?)?;
         match self.inspection.model.as_ref()?.refcount(reader, object).ok()? {
             RefCount::Count(n) => Some(u32::try_from(n).unwrap_or(IMMORTAL)),
@@ -283,7 +304,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The name of a row, and nothing that takes the target to know.
-    pub(crate) fn named_facts(&self, row: &Row) -> Facts<'_> {
+    pub fn named_facts(&self, row: &Row) -> Facts<'_> {
         let (domain, kind, detail, sure) = self.named(row.name);
         let ty = self.inspection.census.types.get(row.name as usize);
         Facts {
@@ -350,6 +371,8 @@ struct Sort {
     descending: bool,
     /// Of a column of text: the place of each code among all.
     ranks: Vec<u32>,
+    /// Rows of one text by their reference counts.
+    refcounts: bool,
 }
 
 impl Sort {
@@ -362,7 +385,7 @@ impl Sort {
             let rank = |code| texts.partition_point(|text| *text < listing.text(column, code)) as u32;
             ranks = (0..count).map(rank).collect();
         }
-        Sort { column, descending, ranks }
+        Sort { column, descending, ranks, refcounts: false }
     }
 
     /// What has no value comes last, in either direction.
@@ -374,6 +397,9 @@ impl Sort {
             }
         };
         match value {
+            Some(rank) if self.refcounts => {
+                rank << 32 | i64::from(u32::MAX - listing.refcount(reader, row).unwrap_or(0))
+            }
             Some(value) if self.descending => -value,
             Some(value) => value,
             None => i64::MAX,

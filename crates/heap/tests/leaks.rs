@@ -2,7 +2,7 @@
 //! is not called so.
 
 use std::process::Command;
-use wmr_heap::leaks::{self, Leaks, State};
+use wmr_heap::leaks::{self, Leaks, Standing, State};
 use wmr_heap::{Inspection, inspect};
 use wmr_memory::Target;
 use wmr_memory::live::attach;
@@ -41,7 +41,7 @@ impl Seen {
     /// Lost blocks for so many bytes; what is too little for a chunk of its own goes with one.
     fn definite(&self, usable: u64) -> u64 {
         let alike =
-            |n: &&leaks::Native| n.state == State::Definite && (usable..=usable + 24).contains(&n.usable);
+            |n: &&leaks::Native| n.state == State::Definite && (usable..=usable + 24).contains(&n.usable.0);
         self.leaks.native.iter().filter(alike).map(|n| n.count).sum()
     }
 
@@ -51,7 +51,8 @@ impl Seen {
         assert!(definite.is_empty(), "{what}: {definite:?}");
         let unheld: Vec<_> = self.leaks.unheld.iter().filter(|u| u.count > 1).collect();
         assert!(unheld.is_empty(), "{what}: {unheld:?}");
-        let garbage: Vec<_> = self.leaks.garbage.iter().filter(|c| !c.surplus || c.count > 1).collect();
+        let garbage: Vec<_> =
+            self.leaks.garbage.iter().filter(|c| c.standing != Standing::Surplus || c.count > 1).collect();
         assert!(garbage.is_empty(), "{what}: {garbage:?}");
     }
 }
@@ -66,7 +67,7 @@ fn w4_lost_blocks_and_cycles_nobody_collects() {
             })
             .unwrap();
         let seen = look(process);
-        assert_eq!(seen.leaks.collector, Some(false));
+        assert!(seen.leaks.collectors.iter().all(|collector| !collector.enabled));
         expect_nearly(seen.definite(1000), seen.said("c_leak_blocks"), tag);
         let node = seen.inspection.census.types.iter().position(|t| t.name == "__main__.Node").unwrap();
         let cycles: Vec<_> = seen
@@ -79,7 +80,10 @@ fn w4_lost_blocks_and_cycles_nobody_collects() {
         expect_nearly(cycles[0].count, seen.said("cycles"), tag);
         assert_eq!(cycles[0].objects, 2 * cycles[0].count, "{tag}");
         assert_eq!(cycles[0].shape, [(node as u32, 2)]);
-        assert!(!cycles[0].surplus && cycles[0].bytes > 200 * cycles[0].objects, "{tag}: {cycles:?}");
+        assert!(
+            cycles[0].standing != Standing::Surplus && cycles[0].bytes > 200 * cycles[0].objects,
+            "{tag}: {cycles:?}"
+        );
         // The list that grows is reached.
         assert_eq!(seen.unheld("__main__.Event"), 0);
     }
@@ -114,7 +118,7 @@ fn a_lost_reference_to_a_container_is_not_garbage() {
         let seen = look(python(tag).unwrap().spawn(&format!("{script}{READY}")).unwrap());
         let list = seen.inspection.census.types.iter().position(|t| t.name == "list").unwrap() as u32;
         let rings: Vec<_> = seen.leaks.garbage.iter().filter(|c| c.shape == [(list, 1)]).collect();
-        assert!(rings.len() == 1 && rings[0].surplus, "{tag}: {rings:?}");
+        assert!(rings.len() == 1 && rings[0].standing == Standing::Surplus, "{tag}: {rings:?}");
         expect_nearly(rings[0].count, 500, tag);
     }
 }
@@ -231,7 +235,7 @@ fn lost_blocks_are_those_of_valgrind() {
     // Nine of the list, and the other of the ring, as malloc rounds them.
     assert_eq!(hanging, 9 * 112 + 320);
     // Besides, a dead thread's vector of thread-local memory, whose beginning nobody has.
-    let inside = seen.leaks.native.iter().filter(|n| n.state == State::Possible && n.usable == 4008);
+    let inside = seen.leaks.native.iter().filter(|n| n.state == State::Possible && n.usable == (4008, 4008));
     assert_eq!(
         (figure("possibly lost:").1, inside.map(|n| n.count).sum()),
         (1, 1),

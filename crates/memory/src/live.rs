@@ -56,6 +56,9 @@ pub struct LiveOptions {
     pub stop_patience: Duration,
     /// Bytes to copy at most. `None`: nine tenths of what the system and our cgroup have left.
     pub max_memory: Option<u64>,
+    /// Copy what a clone has at once and let go of it, rather than read it while it is needed: as long as
+    /// it lives, each page that the process writes to for the first time has to be copied.
+    pub hold: bool,
 }
 
 /// Ways to a picture.
@@ -78,6 +81,7 @@ impl Default for LiveOptions {
             stop_budget: Duration::from_millis(5),
             stop_patience: Duration::from_secs(3),
             max_memory: None,
+            hold: false,
         }
     }
 }

@@ -173,3 +173,122 @@ fn garbage() {
 fn audit() {
     AUDIT.iter().for_each(check);
 }
+
+/// On the first, the last and two in between.
+const PYTHONS: &[&str] = &["3.8", "3.11", "3.13", "3.15"];
+/// Where a program is about a style and not about the interpreter.
+const ONE: &[&str] = &["3.11"];
+
+const fn suspect(
+    program: &'static str,
+    on: &'static [&'static str],
+    says: &'static [&'static str],
+    count: u64,
+) -> Planted {
+    Planted { program, extension: None, on, section: "suspects", sure: "likely", says, count }
+}
+
+const SUSPECTS: &[Planted] = &[
+    suspect("module_list", PYTHONS, &["__main__.EVENTS", "__main__.Event", "handle adds"], 5000),
+    suspect("dict_cache", PYTHONS, &["__main__.RESPONSES"], 5000),
+    suspect(
+        "lru_cache_unbounded",
+        PYTHONS,
+        &["__main__.squares", "lru_cache(maxsize=None) of squares"],
+        3000,
+    ),
+    suspect("class_attribute", PYTHONS, &["__main__.Order.items"], 4000),
+    suspect("closure_capture", PYTHONS, &["__main__.log closure seen"], 5000),
+    suspect("exception_kept", PYTHONS, &["__main__.last_error", "ValueError", "traceback"], 1),
+    suspect("exceptions_kept", PYTHONS, &["__main__.monitor.failures", "kept exceptions"], 300),
+    suspect("thread_local_pool", PYTHONS, &["__main__.local", "thread-local"], 12_000),
+    suspect("dead_threads", PYTHONS, &["__main__.JOBS", "threads that have ended"], 150),
+    suspect("asyncio_tasks", PYTHONS, &["__main__.background", "finished tasks"], 2000),
+    suspect("callback_registry", PYTHONS, &["__main__.bus.listeners", "callbacks"], 2000),
+    suspect("logging_handlers", PYTHONS, &["shop.requests", "log handlers"], 600),
+    suspect("weakref_callbacks", PYTHONS, &["__main__.watchers", "weak references with callbacks"], 3000),
+    suspect("generator_suspended", PYTHONS, &["__main__.pending", "parsed", "suspended"], 5000),
+    suspect("ctypes_callbacks", PYTHONS, &["__main__.keep_alive", "C callbacks"], 2000),
+];
+
+/// As programs are written, none of which any inspector knows.
+const STYLES: &[Planted] = &[
+    suspect("signal_receivers", ONE, &["__main__.post_save.receivers"], 2000),
+    suspect("identity_map", ONE, &["__main__.session.identity_map", "__main__.Customer"], 4000),
+    suspect("deque_without_end", ONE, &["__main__.sampler.history", "maxlen"], 6000),
+    suspect("lists_by_key", ONE, &["__main__.visits", "__main__.Visit"], 8000),
+    suspect("registering_instances", ONE, &["__main__.Widget.instances"], 4500),
+    suspect("bus_of_a_package", ONE, &["shop.bus.", "replay", "shop.bus.Message"], 3000),
+    suspect("queue_never_drained", ONE, &["__main__.jobs.queue"], 4000),
+    suspect("linked_list", ONE, &["__main__.document", "__main__.State in a chain"], 5000),
+    suspect("closed_connections", ONE, &["__main__.pool.known", "closed"], 500),
+    suspect("finalizers", ONE, &["weakref.finalize._registry", "finalizers"], 2000),
+];
+
+#[test]
+fn suspects() {
+    SUSPECTS.iter().for_each(check);
+}
+
+#[test]
+fn suspects_of_other_styles() {
+    STYLES.iter().for_each(check);
+}
+
+/// A program whose memory is held by fragmentation only.
+const FRAGMENTED: Planted = suspect("fragmentation_only", PYTHONS, &[], 0);
+
+#[test]
+fn fragmentation_is_not_a_leak() {
+    for tag in FRAGMENTED.on {
+        let document = report(&FRAGMENTED, python(tag).unwrap());
+        let findings = document["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|finding| finding["sure"] == "possible"), "{tag}: {findings:#?}");
+        assert_eq!(document["verdict"], "not a leak: memory is held by fragmentation", "{tag}");
+        let held =
+            document["not_leaks"].as_array().unwrap().iter().find(|row| row["kind"] == "fragmentation");
+        assert!(held.unwrap()["bytes"].as_u64() > Some(10 << 20), "{tag}: {held:?}");
+    }
+}
+
+#[test]
+fn idle_interpreters_have_no_likely_suspects() {
+    const IDLE: &str = "import asyncio, collections, concurrent.futures, dataclasses, decimal, email, enum, http.client, \
+                        json, logging, re, sqlite3, ssl, subprocess, typing, unittest, urllib.request, xml.dom\n\
+                        import linecache; linecache.getlines(re.__file__)\n";
+    for tag in PYTHONS {
+        let target = python(tag).unwrap().spawn(&format!("{IDLE}{READY}")).unwrap();
+        at_rest(target.pid()).unwrap();
+        let document = common::json(&["leaks", &target.pid().to_string()]);
+        let suspects = document["suspects"].as_array().unwrap();
+        assert!(suspects.iter().all(|suspect| suspect["sure"] == "possible"), "{tag}: {suspects:#?}");
+    }
+}
+
+#[test]
+fn a_story_says_what_each_step_is_good_for() {
+    let planted = suspect("exceptions_kept", ONE, &[], 300);
+    let script = std::fs::read_to_string(folder().join("exceptions_kept.py")).unwrap();
+    let target = python(planted.on[0]).unwrap().spawn(&format!("{script}{READY}")).unwrap();
+    at_rest(target.pid()).unwrap();
+    let pid = target.pid().to_string();
+    let errors = common::json(&["select", &pid, "type = 'IndexError'", "--limit", "1"]);
+    let error = &errors["rows"][0];
+    let story = common::json(&["leaks", &pid, "--story", error["addr"].as_str().unwrap()]);
+    assert_eq!(story["schema"], "wmr/story/1");
+    let steps = story["steps"].as_array().unwrap();
+    let told: Vec<(&str, &str, bool)> = steps
+        .iter()
+        .map(|step| {
+            let text = |key: &str| step[key].as_str().unwrap();
+            (text("type"), text("status"), step["suspect"].as_bool().unwrap())
+        })
+        .collect();
+    let expected = [
+        ("module", "not leaking", false),
+        ("__main__.Monitor", "unknown", true),
+        ("list", "unknown", true),
+        ("IndexError", "leaking", true),
+    ];
+    assert_eq!(told, expected, "{story:#}");
+}

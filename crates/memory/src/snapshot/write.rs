@@ -126,13 +126,22 @@ pub fn write_snapshot(
 }
 
 impl Facts {
-    /// The arguments are values, and registers may hold eight bytes of one.
+    /// The arguments are values, and registers may hold eight bytes of one. Programs also write what they
+    /// are about into their threads' names, and over the first argument: what is not the program's name.
     fn redact(&mut self, redact: &dyn Redact) {
+        const STRIPPED: &[u8] = b"[stripped]";
         self.stripped = true;
-        for argument in self.process.cmdline.iter_mut().skip(1) {
-            *argument = b"[stripped]".to_vec();
+        let of_path = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+        let program = of_path(&self.process.exe);
+        for (i, argument) in self.process.cmdline.iter_mut().enumerate() {
+            if i > 0 || !program.starts_with(&of_path(argument)) {
+                *argument = STRIPPED.to_vec();
+            }
         }
         for thread in &mut self.threads {
+            if !program.starts_with(&thread.name) {
+                thread.name = STRIPPED.to_vec();
+            }
             for register in &mut thread.regs {
                 *register = redact.word(*register);
             }
@@ -227,13 +236,22 @@ impl Files {
 
 /// Every page that is in RAM and the process's own. Pages of files that are mapped as they are come from
 /// the files; other people's shared memory is left out. In pieces, and of how many bytes the largest may be.
+///
+/// Of a file that is cut off the first ones tell what the rest is: what programs and libraries keep, then small
+/// mappings; of larger ones the ends, as an interpreter began there, and `mmap` goes downwards.
 fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, u64) {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
+    struct Group {
+        of_image: bool,
+        downwards: bool,
+        bytes: u64,
+        ranges: Vec<Range<u64>>,
+    }
+    let mut groups: Vec<Group> = Vec::new();
     for (mapping, untouched) in target.mappings.iter().zip(untouched) {
+        let of_image = target.image(mapping.start).is_some();
         // Nothing else tells the names of an image whose file is not to be had.
-        let needed = mapping.backing == Backing::File
-            && !matches!(untouched, Untouched::File(_))
-            && target.image(mapping.start).is_some();
+        let needed = mapping.backing == Backing::File && !matches!(untouched, Untouched::File(_)) && of_image;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
         for run in &mapping.residency.runs {
             let private = !matches!(mapping.backing, Backing::SharedMemory | Backing::Device);
             let stored = run.state.present && !run.state.zero && private && (!run.state.file || needed);
@@ -243,16 +261,25 @@ fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, 
                 _ => ranges.push(run.start..run.end),
             }
         }
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        let downwards = mapping.backing == Backing::Anonymous && !of_image;
+        groups.push(Group { of_image, downwards, bytes, ranges });
     }
-    let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let total: u64 = groups.iter().map(|group| group.bytes).sum();
     let mut step = MEMORY;
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    // What programs and libraries keep comes first: of a file that is cut off it tells what the rest is.
-    let (first, rest): (Vec<_>, Vec<_>) =
-        ranges.into_iter().partition(|range| target.image(range.start).is_some());
-    (first.iter().chain(&rest).flat_map(|range| cut(range, step)).collect(), step)
+    groups.sort_by_key(|group| (!group.of_image, group.bytes));
+    let mut pieces = Vec::new();
+    for group in groups {
+        let first = pieces.len();
+        pieces.extend(group.ranges.iter().flat_map(|range| cut(range, step)));
+        if group.downwards {
+            pieces[first..].reverse();
+        }
+    }
+    (pieces, step)
 }
 
 /// Pieces that end at multiples of `step`.
@@ -330,8 +357,9 @@ fn pack_all(options: SnapshotOptions, raw: &Mutex<Receiver<Raw>>, sender: &SyncS
         let Ok(next) = next else { return };
         let packed = match next {
             Raw::Part(number, bytes, part) => {
-                pack(bytes.clipped(part.clone()), Kind::File(number), part.start, &mut packer)
-                    .map(Packed::Chunk)
+                let packed = pack(bytes.clipped(part.clone()), Kind::File(number), part.start, &mut packer);
+                bytes.forget(part);
+                packed.map(Packed::Chunk)
             }
             Raw::Memory(addr, mut bytes) => {
                 if let Some(redact) = options.redact {

@@ -1,5 +1,10 @@
 //! `wmr heap`: where every byte is.
 
+#[macro_use]
+mod counted;
+mod partitions;
+
+pub use self::counted::Counted;
 use super::{answer, finished, more, title};
 use crate::Answer;
 use crate::cli::{By, Options};
@@ -10,6 +15,7 @@ use crate::open::{Subject, open, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::ffi::OsStr;
 
@@ -106,6 +112,9 @@ pub struct TypeRow {
     pub bytes: u64,
     pub sizeof: u64,
     pub gc_tracked: u64,
+    /// Whose class it is, where there are several interpreters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +145,7 @@ pub fn type_rows(subject: &Subject) -> Vec<TypeRow> {
             bytes: r.bytes,
             sizeof: r.sizeof,
             gc_tracked: r.gc_tracked,
+            interpreter: r.interpreter,
         })
         .collect()
 }
@@ -149,10 +159,13 @@ pub fn run(
 ) -> Result<Answer, Failure> {
     let subject = match by {
         By::Kind | By::Size => open_for_census(word, options)?,
-        By::Type | By::Module => open(word, options)?,
+        _ => open(word, options)?,
     };
     let view = View { subject: &subject, options, as_csv, limit, by };
     Ok(match by {
+        By::Retained => partitions::retained(&view)?,
+        By::ReferrerTypes => partitions::referrer_types(&view)?,
+        By::Clodo => partitions::clodo(&view),
         By::Kind => {
             let rows = subject.inspection.by_kind().into_iter().map(|r| KindRow {
                 domain: r.kind.domain.name(),
@@ -188,24 +201,6 @@ pub fn run(
     })
 }
 
-trait Counted {
-    fn count(&self) -> u64;
-    fn bytes(&self) -> u64;
-}
-
-macro_rules! counted {
-    ($($row:ty),*) => {
-        $(impl Counted for $row {
-            fn count(&self) -> u64 {
-                self.count
-            }
-            fn bytes(&self) -> u64 {
-                self.bytes
-            }
-        })*
-    };
-}
-
 counted!(KindRow, TypeRow, ModuleRow, SizeRow);
 
 struct View<'a> {
@@ -239,7 +234,8 @@ impl View<'_> {
             };
             out.push_str(&table(screen, &body.rows, charged));
             if let Some(cut) = body.truncated {
-                let by = format!("{:?}", self.by).to_lowercase();
+                let by = self.by.to_possible_value();
+                let by = by.as_ref().map_or("kind", |by| by.get_name());
                 let command = format!("wmr heap {} --by {by} --limit 0", self.subject.typed);
                 out.push_str(&more(screen, &format!("{} more", grouped(cut as u64)), &command));
             }
@@ -253,7 +249,7 @@ impl View<'_> {
         match self.by {
             By::Kind => "piece",
             By::Size => "block",
-            By::Type | By::Module => "object",
+            _ => "object",
         }
     }
 }

@@ -7,14 +7,19 @@ mod collector;
 mod document;
 mod finding;
 mod garbage;
+pub mod growth;
+mod idle;
 mod known;
 mod native;
 mod objects;
 mod page;
 mod places;
+mod story;
 mod surplus;
+mod suspects;
 
 pub use finding::Sure;
+pub use story::run as story;
 
 use super::answer;
 use super::holders;
@@ -29,8 +34,10 @@ use finding::Finding;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
+use wmr_heap::Held;
 use wmr_heap::graph::Fold;
 use wmr_heap::leaks::{self, Leaks};
+use wmr_heap::suspects::Suspect;
 
 /// Findings that people are shown.
 const SHOWN: usize = 12;
@@ -53,7 +60,14 @@ pub fn run(
     let known = known.map(known::read).transpose()?;
     let mut subject = open(word, options)?;
     let leaks = leaks::find(&subject.target, &subject.inspection);
-    let mut findings = gathered(&subject, &leaks);
+    // Without a Python there are no objects, and all the rest is told.
+    let held = match subject.inspection.model {
+        Some(_) => Some(holders::find(&subject, Fold::Yes)?),
+        None => None,
+    };
+    let suspects = held.as_ref().map(suspects::of).unwrap_or_default();
+    let mut findings = gathered(&subject, &leaks, held.as_ref(), &suspects);
+    drop(held);
     let mut accepted = 0;
     if let Some(known) = known {
         let (met, rest): (Vec<Finding>, Vec<Finding>) =
@@ -67,7 +81,10 @@ pub fn run(
     let bytes = sum(Sure::Likely);
     let exceeded = gate.fail_on.map(sum).filter(|&bytes| bytes > gate.max_bytes);
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
+    let likely = findings.iter().any(Finding::is_sure);
     let (findings, truncated) = limited(findings, limit);
+    let not_leaks = idle::find(&subject);
+    let total = subject.inspection.tally.ledger.total;
     let body = Body {
         collector_enabled: collector::is_enabled(&leaks),
         collector: collector::CollectorFacts::of(&leaks),
@@ -79,10 +96,12 @@ pub fn run(
         garbage: Garbage::of(&subject, &leaks, limit),
         unheld: document::unheld(&subject, &leaks, limit),
         surplus: document::surplus(&subject, &leaks, limit),
-        suspects: Vec::new(),
+        suspects: suspects::rows(&suspects),
+        verdict: idle::verdict(likely, &not_leaks, total),
+        not_leaks,
     };
     let mut answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
-        page::page(screen, &subject, &leaks, body)
+        page::page(screen, &subject, &leaks, body) + &idle::page(screen, &body.not_leaks, total)
     });
     if let (0, Some(bytes)) = (answer.code, exceeded) {
         answer.code = code::LEAKS;
@@ -92,17 +111,17 @@ pub fn run(
 }
 
 /// What every module has found.
-fn gathered(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
+fn gathered(subject: &Subject, leaks: &Leaks, held: Option<&Held>, suspects: &[Suspect]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = [
         native::findings(subject, leaks),
         objects::findings(subject, leaks),
         garbage::findings(subject, leaks),
+        suspects::findings(subject, suspects),
     ]
     .concat();
-    // Without a Python there are no objects, and all the rest is told.
-    let Ok(held) = holders::find(subject, Fold::Yes) else { return findings };
+    let Some(held) = held else { return findings };
     let (target, inspection, graph) = (&subject.target, &subject.inspection, &held.graph);
-    findings.extend(surplus::findings(&held, subject, leaks, &leaks::deficits(target, inspection, graph)));
+    findings.extend(surplus::findings(held, subject, leaks, &leaks::deficits(target, inspection, graph)));
     findings.extend(audit::findings(subject, &leaks::untraversed(target, inspection, graph)));
     findings
 }

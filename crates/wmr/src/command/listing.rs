@@ -34,7 +34,7 @@ struct Total {
 }
 
 /// Reads an expression; nothing is opened for one that is wrong.
-fn filter(text: &str) -> Result<Filter, Failure> {
+pub fn filter(text: &str) -> Result<Filter, Failure> {
     Filter::parse(text).map_err(|error| failure::of_filter(text, &error))
 }
 
@@ -46,7 +46,7 @@ fn column(word: &str) -> Result<Column, Failure> {
 }
 
 /// `bytes`, `type:desc`: amounts begin with the largest unless something is said.
-fn sort(word: &str) -> Result<(Column, bool), Failure> {
+pub fn sort(word: &str) -> Result<(Column, bool), Failure> {
     let (name, direction) = word.split_once(':').map_or((word, None), |(name, way)| (name, Some(way)));
     let column = column(name)?;
     let descending = match direction {

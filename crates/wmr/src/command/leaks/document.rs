@@ -2,6 +2,7 @@
 
 use super::collector::CollectorFacts;
 use super::finding::{Finding, Sure};
+use super::idle::NotALeak;
 use super::native::hint;
 use super::objects::type_name;
 use crate::document::{hex, limited};
@@ -30,6 +31,10 @@ pub struct Body {
     pub unheld: Rows<UnheldRow>,
     pub surplus: Rows<SurplusRow>,
     pub suspects: Vec<Suspect>,
+    /// What all of it comes to, in a few words.
+    pub verdict: &'static str,
+    /// Memory that is held and is no leak.
+    pub not_leaks: Vec<NotALeak>,
 }
 
 #[derive(Serialize, Default, Clone, Copy)]
@@ -157,6 +162,8 @@ pub struct Suspect {
     pub why: String,
     pub sure: Sure,
     pub signature: String,
+    /// Of the container, or of the first object.
+    pub addr: String,
 }
 
 impl Garbage {

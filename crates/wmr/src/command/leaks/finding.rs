@@ -20,6 +20,10 @@ pub enum Section {
     Deficit,
     /// Extension types that hide references from the collector.
     Audit,
+    /// What is held, and should perhaps not be.
+    Suspects,
+    /// What is more in each picture of a series.
+    Growth,
 }
 
 /// How sure a finding is, surest first.
