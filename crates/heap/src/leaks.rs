@@ -17,7 +17,7 @@ mod references;
 mod roots;
 
 pub use audit::{Gap, Untraversed, library, untraversed};
-pub use counts::{Deficit, Surplus, deficits};
+pub use counts::{Counted, Counts, Miscounted, counts};
 pub use cycles::{Cycles, Standing};
 pub use drawing::Step;
 pub use lost::{Lost, State};
@@ -27,6 +27,7 @@ pub use objects::Unheld;
 
 use crate::Inspection;
 use references::References;
+use rustc_hash::FxHashMap;
 use std::ops::Range;
 use wmr_cpython::collector::Collector;
 use wmr_memory::Target;
@@ -45,8 +46,8 @@ pub struct Leaks {
     pub unheld: Vec<Unheld>,
     /// Cycles of objects that the collector has not taken, with what hangs on them.
     pub garbage: Vec<Cycles>,
-    /// Objects that are held, and counted as held by more than was found.
-    pub surplus: Vec<Surplus>,
+    /// Objects that are pointed into, by block: how often.
+    pub inside: FxHashMap<u32, u32>,
     /// The collectors, one an interpreter; none where they are not known.
     pub collectors: Vec<Collector>,
     /// Objects that the collector was told to leave alone (`gc.freeze()`).
@@ -74,11 +75,17 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
     let is_table = |edge: &&u32| inspection.census.mark(*edge & !references::INTERIOR).as_object().is_none();
     roots.extend(lists.iter().flat_map(|&list| references.of(list)).filter(is_table));
     references.cut(lists);
+    let inside = references.all().iter().chain(&roots).filter(|edge| **edge & references::INTERIOR != 0);
+    for id in inside.map(|edge| edge & !references::INTERIOR) {
+        if inspection.census.mark(id).as_object().is_some() {
+            let count = leaks.inside.entry(id).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
     let lost = Lost::find(inspection, &references, &roots);
     let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);
     leaks.unheld = objects::find(target, inspection, &lost, &cycles);
-    leaks.surplus = counts::surplus(target, inspection, &references, &roots, &lost);
     leaks.garbage = cycles.groups;
     leaks
 }

@@ -25,6 +25,9 @@ fn shape(value: &Value) -> Value {
 }
 
 fn merge(a: Value, b: Value) -> Value {
+    if let (Value::Array(a), Value::Array(b)) = (&a, &b) {
+        return a.iter().chain(b).cloned().reduce(merge).map_or(json!([]), |item| json!([item]));
+    }
     let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
         // The value of a reference is an index or a name.
         let either = |a: &Value, b: &Value| a == "integer" && (b == "text" || b == "integer or text");

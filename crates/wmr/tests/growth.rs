@@ -187,7 +187,10 @@ fn watching_ends_when_it_has_grown_by_so_much() {
     assert_eq!(json(&["leaks", &file])["suspects"][0]["where"], "__main__.shop.orders");
 
     let said = failure(&["watch", &pid, "--every", "10ms", "--times", "2", "--until", "1G"]);
-    assert!(said.starts_with("exit 1,") && said.contains("has not grown by 1.0 GiB in 2 looks"), "{said}");
+    assert!(
+        said.starts_with("exit 1,") && said.contains("has not grown by 1,024.0 MiB in 2 looks"),
+        "{said}"
+    );
     let said = failure(&["watch", &pid, "--snapshot", &file]);
     assert!(said.starts_with("exit 2,") && said.contains("--until"), "{said}");
 }

@@ -3,10 +3,8 @@
 //! An object of an extension type refers to others in fields that only its code knows. Where the type is
 //! none of the collector's, or where cycles through such a field stay, the field is not visited.
 
-use crate::Inspection;
-use crate::graph::Graph;
+use crate::{Held, Inspection};
 use rustc_hash::FxHashMap;
-use wmr_cpython::model::RefCount;
 use wmr_cpython::refers::{self, At, Strength};
 use wmr_memory::{Image, Target};
 
@@ -63,7 +61,8 @@ pub(super) fn gap(target: &Target, inspection: &Inspection, component: &[u32]) -
 
 /// Extension types that are none of the collector's and hold containers all the same: of references that
 /// the containers' counts confirm.
-pub fn untraversed(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Untraversed> {
+pub fn untraversed(held: &Held) -> Vec<Untraversed> {
+    let (target, inspection, graph) = (held.target, held.inspection, &held.graph);
     let Some(model) = &inspection.model else { return Vec::new() };
     let types = &inspection.census.types;
     let judged: Vec<bool> = (0..types.len() as u32)
@@ -86,9 +85,7 @@ pub fn untraversed(target: &Target, inspection: &Inspection, graph: &Graph) -> V
             let Some(to) = inspection.blocks.find(reference.addr) else { return };
             let Some(to) = inspection.census.mark(to).as_object() else { return };
             let is_container = types[to as usize].shape.has_gc() && !is_namespace(&types[to as usize].name);
-            let said = model.refcount(&mut counts, reference.addr);
-            let confirmed =
-                matches!(said, Ok(RefCount::Count(said)) if said > u64::from(graph.referred(node)));
+            let confirmed = held.count(&mut counts, node).is_some_and(|count| count.said > count.found);
             if !is_container || !confirmed {
                 return;
             }

@@ -1,43 +1,28 @@
-//! Reference counts against the references there are: more said than found, and fewer.
+//! Reference counts that are wrong: higher than the references there are, and lower.
 //!
-//! A word anywhere that is an object's address counts as a reference to it, dead or alive, so that what
-//! is left over is a reference that nobody has: one that was taken and not given back. The deficit goes
-//! the other way: references of objects that are known for certain, more than the count admits.
+//! What is left over of a count is a reference that nobody has: one that was taken and not given back. The
+//! deficit goes the other way: references of objects, known for certain, more than the count admits.
 
-use super::EXAMPLES;
-use super::lost::Lost;
-use super::references::{INTERIOR, References};
-use crate::Inspection;
-use crate::graph::{Bits, Graph};
+use super::{EXAMPLES, Leaks};
+use crate::Held;
+use crate::graph::Reach;
 use rayon::prelude::*;
-use rustc_hash::{FxHashMap, FxHashSet};
-use wmr_cpython::model::{Model, RefCount};
+use rustc_hash::FxHashMap;
+use wmr_cpython::family::Family;
 use wmr_cpython::object::Object;
-use wmr_cpython::refers::{self, At, Strength};
-use wmr_memory::{Reader, Target};
+use wmr_cpython::strings::read_text;
+use wmr_memory::Reader;
 
-/// Objects of one type whose counts say more than was found.
+/// Objects of one type whose counts are wrong in the same way; of classes one alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surplus {
+pub struct Miscounted {
     /// Index of the type in the census.
     pub ty: u32,
     pub count: u64,
     pub bytes: u64,
-    /// References too many, of all of them.
-    pub excess: u64,
-    /// Objects of the type in all.
-    pub of: u64,
-    /// The worst: address, what its count says, and how much of that was not found.
-    pub examples: Vec<Counted>,
-}
-
-/// Objects of one type that more references were found of than their counts say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Deficit {
-    pub ty: u32,
-    pub count: u64,
-    pub bytes: u64,
-    pub missing: u64,
+    /// References too many or too few, of all of them.
+    pub references: u64,
+    /// The worst, worst first.
     pub examples: Vec<Counted>,
 }
 
@@ -49,169 +34,84 @@ pub struct Counted {
     pub wrong_by: u64,
 }
 
-/// An object whose count and references differ.
-struct Differs {
+/// By type, most references first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub surplus: Vec<Miscounted>,
+    pub deficit: Vec<Miscounted>,
+}
+
+/// An object whose count is not explained.
+struct Wrong {
+    too_few: bool,
+    is_class: bool,
     ty: u32,
     bytes: u64,
     counted: Counted,
 }
 
-/// Objects that are reached, by type, most references first.
-pub(super) fn surplus(
-    target: &Target,
-    inspection: &Inspection,
-    references: &References,
-    roots: &[u32],
-    lost: &Lost,
-) -> Vec<Surplus> {
-    let mut found = vec![0u32; inspection.blocks.len() as usize];
-    for edge in references.all().iter().chain(roots) {
-        // What points into an object may well hold it.
-        let count = &mut found[(edge & !INTERIOR) as usize];
-        *count = count.saturating_add(1);
-    }
-    let is_lost: FxHashSet<u32> = lost.blocks.iter().copied().collect();
-    let differing = differing(target, inspection, |block, said| {
-        let excess = said.checked_sub(u64::from(found[block as usize])).filter(|&excess| excess > 0)?;
-        (!is_lost.contains(&block)).then_some(excess)
-    });
-    let mut of: FxHashMap<u32, u64> = FxHashMap::default();
-    let worth: FxHashSet<u32> = differing.iter().map(|object| object.ty).collect();
-    for ty in inspection.census.marks().iter().filter_map(|mark| mark.as_object()) {
-        if worth.contains(&ty) {
-            *of.entry(ty).or_default() += 1;
-        }
-    }
-    let mut rows: FxHashMap<u32, Surplus> = FxHashMap::default();
-    for object in &differing {
-        let row = rows.entry(object.ty).or_default();
-        row.ty = object.ty;
-        row.count += 1;
-        row.bytes += object.bytes;
-        row.excess = row.excess.saturating_add(object.counted.wrong_by);
-        row.of = of.get(&object.ty).copied().unwrap_or(0);
-        keep(&mut row.examples, object.counted);
-    }
-    let mut rows: Vec<Surplus> = rows.into_values().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.excess), row.ty));
-    rows
-}
-
-/// Objects with fewer references counted than there are, by type. An object with one too few is freed
-/// while it is in use.
-pub fn deficits(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Deficit> {
-    let Some(model) = &inspection.model else { return Vec::new() };
-    let mut differing = differing(target, inspection, |block, said| {
-        u64::from(graph.referred(block)).checked_sub(said).filter(|&missing| missing > 0)
-    });
-    let held = Referrers { target, inspection, model, graph }.of(&differing);
-    differing.retain_mut(|object| {
-        let found = held.get(&object.counted.addr).copied().unwrap_or(0);
-        object.counted.wrong_by = found.saturating_sub(object.counted.said);
-        object.counted.wrong_by > 0
-    });
-    let mut rows: FxHashMap<u32, Deficit> = FxHashMap::default();
-    for object in &differing {
-        let row = rows.entry(object.ty).or_default();
-        row.ty = object.ty;
-        row.count += 1;
-        row.bytes += object.bytes;
-        row.missing = row.missing.saturating_add(object.counted.wrong_by);
-        keep(&mut row.examples, object.counted);
-    }
-    let mut rows: Vec<Deficit> = rows.into_values().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.missing), row.ty));
-    rows
-}
-
-/// Counts once more, with care, what refers to a few objects.
-struct Referrers<'a> {
-    target: &'a Target,
-    inspection: &'a Inspection,
-    model: &'a Model,
-    graph: &'a Graph,
-}
-
-impl Referrers<'_> {
-    /// By address: references of other objects that are certain, each place of an object once. What static
-    /// objects refer to is left out: some are none, and words of what is none are no references.
-    fn of(&self, objects: &[Differs]) -> FxHashMap<u64, u64> {
-        let mut found: FxHashMap<u64, u64> = objects.iter().map(|object| (object.counted.addr, 0)).collect();
-        if found.is_empty() {
-            return found;
-        }
-        let whole = |block: u32| self.graph.part_of(block).map_or(block, |part| part.whole);
-        let nodes = found.keys().filter_map(|&addr| Some(whole(self.inspection.blocks.containing(addr)?.id)));
-        let wanted = Bits::of(self.graph.nodes(), nodes);
-        let mut from: Vec<u32> =
-            self.graph.csr.referrers(&wanted).into_iter().map(|(from, _)| from).collect();
-        from.extend(wanted.iter());
-        from.sort_unstable();
-        from.dedup();
-        let interned: Vec<u64> =
-            self.inspection.python.iter().flat_map(|python| python.interned(self.target).dicts).collect();
-        let mut reader = self.target.reader();
-        for node in from.into_iter().filter(|&node| node < self.graph.first_static()) {
-            for part in std::iter::once(node).chain(self.graph.parts(node).iter().map(|part| part.part)) {
-                let object = self.graph.object(self.inspection, self.model, &mut reader, part);
-                if let Some(object) = object.filter(|object| !interned.contains(&object.addr)) {
-                    self.count(&mut reader, &object, &mut found);
-                }
-            }
-        }
-        found
-    }
-
-    fn count(&self, reader: &mut Reader, object: &Object, found: &mut FxHashMap<u64, u64>) {
-        let mut seen: Vec<u32> = Vec::new();
-        let dictoffset = u32::try_from(object.shape.dictoffset).ok();
-        refers::references(self.model, reader, object, &mut |reference| {
-            let Some(count) = found.get_mut(&reference.addr) else { return };
-            if reference.strength != Strength::Strong {
-                return;
-            }
-            // The same word may be known as a slot and as what it is for.
-            let place = match reference.at {
-                At::Slot(offset) => Some(offset),
-                At::Field("__dict__") => dictoffset.filter(|&offset| offset > 0),
-                _ => None,
-            };
-            if let Some(place) = place {
-                if seen.contains(&place) {
-                    return;
-                }
-                seen.push(place);
-            }
-            *count += 1;
-        });
-    }
-}
-
-/// Every object whose count `wrong_by` does not find right, in address order. Immortal ones have none.
-fn differing(
-    target: &Target,
-    inspection: &Inspection,
-    wrong_by: impl Fn(u32, u64) -> Option<u64> + Sync,
-) -> Vec<Differs> {
-    let Some(model) = &inspection.model else { return Vec::new() };
-    (0..inspection.blocks.spans().len())
+/// Objects whose counts are not explained. Those that nothing reaches are told as lost, not here.
+pub fn counts(held: &Held, reach: &Reach, leaks: &Leaks) -> Counts {
+    let wrong: Vec<Wrong> = (0..held.graph.nodes())
         .into_par_iter()
-        .map_init(
-            || [(); 2].map(|()| target.reader()),
-            |[reader, counts], span| {
-                let mut out = Vec::new();
-                for block in inspection.blocks.iter_span(span) {
-                    let Some((object, _)) = inspection.object_in(model, reader, block) else { continue };
-                    let Ok(RefCount::Count(said)) = model.refcount(counts, object.addr) else { continue };
-                    let Some(wrong_by) = wrong_by(block.id, said) else { continue };
-                    let counted = Counted { addr: object.addr, said, wrong_by };
-                    out.push(Differs { ty: object.shape.id, bytes: block.bytes, counted });
-                }
-                out
-            },
-        )
+        .map_init(|| held.target.reader(), |reader, node| wrong(held, reach, leaks, reader, node))
         .flatten_iter()
-        .collect()
+        .collect();
+    let [mut surplus, mut deficit]: [FxHashMap<(u32, u64), Miscounted>; 2] = Default::default();
+    for Wrong { too_few, is_class, ty, bytes, counted } in wrong {
+        let alone = if is_class { counted.addr } else { 0 };
+        let row = if too_few { &mut deficit } else { &mut surplus }.entry((ty, alone)).or_default();
+        row.ty = ty;
+        row.count += 1;
+        row.bytes += bytes;
+        row.references = row.references.saturating_add(counted.wrong_by);
+        keep(&mut row.examples, counted);
+    }
+    let sorted = |rows: FxHashMap<(u32, u64), Miscounted>| {
+        let mut rows: Vec<Miscounted> = rows.into_values().collect();
+        rows.sort_by_key(|row| {
+            (std::cmp::Reverse(row.references), row.ty, row.examples.first().map(|it| it.addr))
+        });
+        rows
+    };
+    Counts { surplus: sorted(surplus), deficit: sorted(deficit) }
+}
+
+fn wrong(held: &Held, reach: &Reach, leaks: &Leaks, reader: &mut Reader, node: u32) -> Option<Wrong> {
+    let count = held.count(reader, node).filter(|count| !count.is_explained())?;
+    let too_few = count.surplus() == 0;
+    // A static type has references from what was compiled into the interpreter, which nobody counted.
+    let is_static = node >= held.graph.first_static();
+    let whole = held.graph.part_of(node).map_or(node, |part| part.whole);
+    if too_few && is_static || !reach.reaches(whole) {
+        return None;
+    }
+    let object = held.object(reader, node)?;
+    if is_dummy(held, reader, &object) {
+        return None;
+    }
+    // Who points into an object may well hold it: numpy's types their texts.
+    let inside = leaks.inside.get(&node).map_or(0, |count| u64::from(*count));
+    let wrong_by = if too_few { count.deficit() } else { count.surplus().checked_sub(inside)? };
+    if wrong_by == 0 {
+        return None;
+    }
+    Some(Wrong {
+        too_few,
+        is_class: object.shape.family == Family::Type,
+        ty: object.shape.id,
+        bytes: if is_static { 0 } else { held.inspection.blocks.bytes(node) },
+        counted: Counted { addr: object.addr, said: count.said, wrong_by },
+    })
+}
+
+/// Python 2 marks what was removed from a dict or a set by a reference to a string of its own, which it does
+/// not visit (Objects/dictobject.c, `dummy`).
+fn is_dummy(held: &Held, reader: &mut Reader, object: &Object) -> bool {
+    const DUMMY: &str = "<dummy key>";
+    let model = held.inspection.model.as_ref().filter(|model| model.is_two());
+    model
+        .is_some_and(|model| read_text(model, reader, object.addr, DUMMY.len() + 1).as_deref() == Some(DUMMY))
 }
 
 /// The worst few, worst first.

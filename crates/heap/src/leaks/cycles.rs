@@ -53,6 +53,9 @@ pub(super) struct Found {
     pub members: FxHashSet<u32>,
 }
 
+/// What cycles of one group have in common: why they are there, and their shape.
+type Alike = (Standing, Option<Gap>, Vec<(u32, u64)>);
+
 /// Objects of the younger generations that are remembered.
 const MAX_YOUNG: usize = 1 << 22;
 
@@ -135,7 +138,7 @@ impl Finder<'_> {
         components.retain(|component| component.iter().any(|&id| marks(id).is_some()));
         let mut found = Found { groups: Vec::new(), members: FxHashSet::default() };
         found.members.extend(components.iter().flatten().copied());
-        let mut groups: FxHashMap<(Standing, Option<Gap>, Vec<(u32, u64)>), Cycles> = FxHashMap::default();
+        let mut groups: FxHashMap<Alike, Cycles> = FxHashMap::default();
         for component in components {
             let folded = self.namespaces(&component);
             let mut shape: FxHashMap<u32, u64> = FxHashMap::default();

@@ -5,7 +5,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use wmr_cpython::model::Model;
 use wmr_cpython::object::Object;
-use wmr_cpython::refers::{self, Reference, Strength};
+use wmr_cpython::refers::{self, At, Label, Reference, Strength, Via};
+use wmr_cpython::strings::read_text;
 use wmr_memory::{Reader, Target};
 
 /// One object of a cycle. Text of the target is not escaped.
@@ -16,8 +17,14 @@ pub struct Step {
     pub ty: u32,
     /// How it refers to the next one, the last to the first: `.peer`, `[0]`.
     pub label: String,
+    /// Of functions, generators and the like what they are called.
+    pub name: Option<String>,
 }
 
+/// Fields that an object's name is in, the best first.
+const NAMES: [&str; 2] = ["__qualname__", "__name__"];
+/// Characters of a name.
+const LONGEST: usize = 200;
 /// Objects that cycles are tried from.
 const STARTS: usize = 4;
 /// Objects that are looked at from each.
@@ -58,9 +65,20 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    fn step(&self, id: u32, label: String) -> Option<Step> {
+    fn step(&mut self, id: u32, label: String) -> Option<Step> {
         let object = self.inspection.object(self.target, id)?;
-        Some(Step { addr: object.addr, ty: object.shape.id, label })
+        let name = self.name(&object);
+        Some(Step { addr: object.addr, ty: object.shape.id, label, name })
+    }
+
+    fn name(&mut self, object: &Object) -> Option<String> {
+        let mut found: Option<(usize, u64)> = None;
+        refers::references(self.model, &mut self.reader, object, &mut |reference| {
+            let At::Field(field) = reference.at else { return };
+            let rank = NAMES.iter().position(|name| *name == field);
+            found = found.into_iter().chain(rank.map(|rank| (rank, reference.addr))).min();
+        });
+        read_text(self.model, &mut self.reader, found?.1, LONGEST)
     }
 
     /// The shortest way from an object back to itself.
@@ -82,7 +100,13 @@ impl Drawing<'_> {
         Vec::new()
     }
 
-    fn way(&self, before: &FxHashMap<u32, (u32, String)>, start: u32, last: u32, label: String) -> Vec<Step> {
+    fn way(
+        &mut self,
+        before: &FxHashMap<u32, (u32, String)>,
+        start: u32,
+        last: u32,
+        label: String,
+    ) -> Vec<Step> {
         let mut steps = vec![(last, label)];
         let mut at = last;
         while at != start {
@@ -100,13 +124,14 @@ impl Drawing<'_> {
         let mut out = Vec::new();
         for (to, reference) in self.references(&object) {
             if !self.folded.contains(&to) {
-                out.push((to, refers::label(self.model, &mut self.reader, &object, &reference).to_string()));
+                let label = refers::label(self.model, &mut self.reader, &object, &reference);
+                out.push((to, written(&label)));
                 continue;
             }
             let Some(dict) = self.inspection.object(self.target, to) else { continue };
             for (to, reference) in self.references(&dict) {
                 let label = refers::label(self.model, &mut self.reader, &dict, &reference);
-                out.push((to, label.within("__dict__").to_string()));
+                out.push((to, written(&label.within("__dict__"))));
             }
         }
         out
@@ -125,4 +150,9 @@ impl Drawing<'_> {
         });
         out
     }
+}
+
+/// As in a program: a slot is an attribute, too.
+fn written(label: &Label) -> String {
+    if label.via == Via::Slot { format!(".{}", label.name) } else { label.to_string() }
 }

@@ -6,6 +6,7 @@ use super::nearby;
 use crate::Inspection;
 use crate::anatomy::Anatomy;
 use rustc_hash::FxHashMap;
+use wmr_cpython::family::Family;
 use wmr_memory::Target;
 
 /// Objects of one type.
@@ -28,6 +29,8 @@ pub struct Unheld {
 /// Objects of a type that are looked at for values and neighbours.
 const LOOK_AT: usize = 64;
 const EXAMPLES: usize = 3;
+/// Attributes or items of one object that are told.
+const PARTS: usize = 3;
 
 pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles: &Found) -> Vec<Unheld> {
     let mut groups: FxHashMap<u32, (Unheld, Vec<u32>)> = FxHashMap::default();
@@ -51,7 +54,7 @@ pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles
             some.iter().filter_map(|&block| Some(inspection.object(target, block)?.addr)).collect();
         let mut values: FxHashMap<String, u32> = FxHashMap::default();
         for &addr in &objects {
-            if let Some(value) = anatomy.as_mut().and_then(|anatomy| anatomy.value(addr)) {
+            if let Some(value) = anatomy.as_mut().and_then(|anatomy| value(anatomy, addr)) {
                 *values.entry(value).or_default() += 1;
             }
         }
@@ -64,6 +67,22 @@ pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles
     let mut list: Vec<Unheld> = groups.into_values().map(finish).collect();
     list.sort_by_key(|group| (std::cmp::Reverse(group.bytes + group.indirect), group.ty));
     list
+}
+
+/// A value as Python writes it, or the first few parts of what has no such value.
+fn value(anatomy: &mut Anatomy, addr: u64) -> Option<String> {
+    if let Some(value) = anatomy.value(addr) {
+        return Some(value);
+    }
+    let ty = anatomy.type_of(addr)?;
+    let parts = anatomy.parts(addr, ty, PARTS);
+    let numbered = matches!(ty.shape.family, Family::List | Family::Tuple);
+    let mut told = Vec::new();
+    for part in parts.attributes.iter().chain(&parts.items).take(PARTS) {
+        let value = anatomy.value(part.addr).unwrap_or("…".to_owned());
+        told.push(if part.name.is_empty() || numbered { value } else { format!("{}: {value}", part.name) });
+    }
+    (!told.is_empty()).then(|| format!("{{{}}}", told.join(", ")))
 }
 
 impl Unheld {

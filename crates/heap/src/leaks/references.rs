@@ -52,7 +52,7 @@ impl References {
         self.cut = blocks;
     }
 
-    /// What all blocks point at, as often as they do.
+    /// What all blocks point at.
     pub fn all(&self) -> &[u32] {
         &self.edges
     }

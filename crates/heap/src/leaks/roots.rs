@@ -13,8 +13,8 @@ const RED_ZONE: u64 = 128;
 const ARENA: u64 = 2200;
 const WINDOW: u64 = 1 << 20;
 
-/// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; sorted, as
-/// often as they are met.
+/// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; in
+/// order, each once.
 pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<u32> {
     let pieces: Vec<Range<u64>> = ranges(target, inspection, dead)
         .into_iter()
@@ -42,6 +42,7 @@ pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]
     let registers = target.threads.iter().flat_map(|thread| thread.regs.iter().copied());
     found.extend(registers.filter_map(|word| resolver.resolve(word)));
     found.par_sort_unstable();
+    found.dedup();
     found
 }
 

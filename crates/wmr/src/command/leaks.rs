@@ -13,7 +13,6 @@ mod known;
 mod native;
 mod objects;
 mod page;
-mod places;
 mod story;
 mod surplus;
 mod suspects;
@@ -28,16 +27,14 @@ use crate::cli::Options;
 use crate::document::limited;
 use crate::failure::{Failure, code};
 use crate::numbers::scaled;
-use crate::open::{Subject, open};
+use crate::open::open;
 use document::{Body, Garbage, Native};
 use finding::Finding;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use wmr_heap::Held;
 use wmr_heap::graph::Fold;
-use wmr_heap::leaks::{self, Leaks};
-use wmr_heap::suspects::Suspect;
+use wmr_heap::leaks::{self, Counts};
 
 /// Findings that people are shown.
 const SHOWN: usize = 12;
@@ -65,9 +62,21 @@ pub fn run(
         Some(_) => Some(holders::find(&subject, Fold::Yes)?),
         None => None,
     };
-    let suspects = held.as_ref().map(suspects::of).unwrap_or_default();
-    let mut findings = gathered(&subject, &leaks, held.as_ref(), &suspects);
-    drop(held);
+    let mut findings = [
+        native::findings(&subject, &leaks),
+        objects::findings(&subject, &leaks),
+        garbage::findings(&subject, &leaks),
+    ]
+    .concat();
+    let (mut suspects, mut counts) = (Vec::new(), Counts::default());
+    if let Some(held) = held {
+        let reach = held.reach();
+        counts = leaks::counts(&held, &reach, &leaks);
+        findings.extend(surplus::findings(&subject, &held, &reach, &counts));
+        findings.extend(audit::findings(&subject, &leaks::untraversed(&held)));
+        suspects = suspects::find(&held, reach);
+        findings.extend(suspects::findings(&subject, &suspects));
+    }
     let mut accepted = 0;
     if let Some(known) = known {
         let (met, rest): (Vec<Finding>, Vec<Finding>) =
@@ -76,7 +85,7 @@ pub fn run(
         subject.inspection.notes.extend(known.notes(signatures.len()));
         (findings, accepted) = (rest, met.len());
     }
-    findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.bytes)));
+    findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.weight())));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
     let bytes = sum(Sure::Likely);
     let exceeded = gate.fail_on.map(sum).filter(|&bytes| bytes > gate.max_bytes);
@@ -95,7 +104,7 @@ pub fn run(
         native: Native::of(&leaks, limit),
         garbage: Garbage::of(&subject, &leaks, limit),
         unheld: document::unheld(&subject, &leaks, limit),
-        surplus: document::surplus(&subject, &leaks, limit),
+        surplus: document::surplus(&subject, &counts, limit),
         suspects: suspects::rows(&suspects),
         verdict: idle::verdict(likely, &not_leaks, total),
         not_leaks,
@@ -108,20 +117,4 @@ pub fn run(
         answer.complaint = Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(gate.max_bytes)));
     }
     Ok(answer)
-}
-
-/// What every module has found.
-fn gathered(subject: &Subject, leaks: &Leaks, held: Option<&Held>, suspects: &[Suspect]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = [
-        native::findings(subject, leaks),
-        objects::findings(subject, leaks),
-        garbage::findings(subject, leaks),
-        suspects::findings(subject, suspects),
-    ]
-    .concat();
-    let Some(held) = held else { return findings };
-    let (target, inspection, graph) = (&subject.target, &subject.inspection, &held.graph);
-    findings.extend(surplus::findings(held, subject, leaks, &leaks::deficits(target, inspection, graph)));
-    findings.extend(audit::findings(subject, &leaks::untraversed(target, inspection, graph)));
-    findings
 }

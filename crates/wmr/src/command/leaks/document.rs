@@ -9,7 +9,7 @@ use crate::document::{hex, limited};
 use crate::open::Subject;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use wmr_heap::leaks::{self, Leaks, Standing, State};
+use wmr_heap::leaks::{self, Counts, Leaks, Standing, State};
 
 #[derive(Serialize)]
 pub struct Body {
@@ -206,15 +206,15 @@ pub fn unheld(subject: &Subject, leaks: &Leaks, limit: usize) -> Rows<UnheldRow>
     Rows::of(leaks.unheld.iter().map(row).collect(), limit)
 }
 
-pub fn surplus(subject: &Subject, leaks: &Leaks, limit: usize) -> Rows<SurplusRow> {
-    let row = |group: &leaks::Surplus| SurplusRow {
+pub fn surplus(subject: &Subject, counts: &Counts, limit: usize) -> Rows<SurplusRow> {
+    let row = |group: &leaks::Miscounted| SurplusRow {
         name: type_name(subject, group.ty).to_owned(),
         count: group.count,
         bytes: group.bytes,
-        excess_refs: group.excess,
+        excess_refs: group.references,
         example: group.examples.first().map(|object| hex(object.addr)).unwrap_or_default(),
     };
-    Rows::of(leaks.surplus.iter().map(row).collect(), limit)
+    Rows::of(counts.surplus.iter().map(row).collect(), limit)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

@@ -91,6 +91,17 @@ impl Finding {
         }
     }
 
+    /// What has most of it comes first. That much is held is no evidence that it is lost: beside what is, it
+    /// counts for a part of its bytes. What will crash the program comes before all else.
+    pub fn weight(&self) -> u64 {
+        const SUSPICION: u64 = 16;
+        match self.section {
+            Section::Deficit => u64::MAX,
+            Section::Suspects => self.bytes / SUSPICION,
+            _ => self.bytes,
+        }
+    }
+
     /// What counts for gates and comes first.
     pub fn is_sure(&self) -> bool {
         self.sure <= Sure::Likely

@@ -7,6 +7,7 @@ use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
 use wmr_heap::leaks::{Cycles, Gap, Leaks, Standing, Step};
+use wmr_heap::suspects::{Origin, Origins};
 
 /// Types that are named of a cycle of many.
 const NAMED: usize = 4;
@@ -14,10 +15,25 @@ const NAMED: usize = 4;
 const DRAWN: usize = 6;
 
 pub fn findings(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
-    leaks.garbage.iter().map(|group| finding(subject, leaks, group)).collect()
+    let origins = Origins::find(&subject.target, &subject.inspection);
+    leaks.garbage.iter().map(|group| finding(subject, leaks, &origins, group)).collect()
 }
 
-fn finding(subject: &Subject, leaks: &Leaks, group: &Cycles) -> Finding {
+/// What a cycle is known by: a type of the program's, any that has a module, or what a function in it is called.
+fn known_by(subject: &Subject, origins: &Origins, group: &Cycles) -> String {
+    let types = &subject.inspection.census.types;
+    let name = |&(ty, _): &(u32, u64)| type_name(subject, ty);
+    let is_own = |&&(ty, _): &&(u32, u64)| {
+        types.get(ty as usize).is_some_and(|ty| origins.of(&ty.module) == Some(Origin::Program))
+    };
+    let own = group.shape.iter().find(is_own).map(name);
+    let called = || group.example.iter().find_map(|step| step.name.as_deref());
+    let with_module = || group.shape.iter().map(name).find(|name| name.contains('.'));
+    let any = || group.shape.first().map(name);
+    own.or_else(with_module).or_else(called).or_else(any).unwrap_or("?").to_owned()
+}
+
+fn finding(subject: &Subject, leaks: &Leaks, origins: &Origins, group: &Cycles) -> Finding {
     let name = |ty: u32| type_name(subject, ty);
     let mut names: Vec<&str> = group.shape.iter().map(|&(ty, _)| name(ty)).collect();
     names.sort_unstable();
@@ -43,9 +59,7 @@ fn finding(subject: &Subject, leaks: &Leaks, group: &Cycles) -> Finding {
     };
     let place = match group.gap {
         Some(gap) => type_and_library(subject, gap.ty),
-        None => {
-            names.iter().find(|name| name.contains('.')).or(names.first()).map_or("?", |name| name).to_owned()
-        }
+        None => known_by(subject, origins, group),
     };
     let is_cycle = group.example.last().is_some_and(|step| !step.label.is_empty());
     let noun = if is_cycle { "cycle" } else { "object" };
@@ -99,9 +113,12 @@ fn drawn(subject: &Subject, example: &[Step]) -> String {
         parts.push(format!("{}{gap}{}", letter(i), step.label));
     }
     parts.push(if example.len() > DRAWN { "…".to_owned() } else { letter(0) });
-    let mut by_type: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut by_type: Vec<(String, Vec<String>)> = Vec::new();
     for (i, step) in example.iter().enumerate().take(DRAWN) {
-        let name = type_name(subject, step.ty);
+        let name = match &step.name {
+            Some(name) => format!("{} {name}", type_name(subject, step.ty)),
+            None => type_name(subject, step.ty).to_owned(),
+        };
         match by_type.iter_mut().find(|(known, _)| *known == name) {
             Some((_, letters)) => letters.push(letter(i)),
             None => by_type.push((name, vec![letter(i)])),

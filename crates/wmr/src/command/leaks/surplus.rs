@@ -2,120 +2,116 @@
 
 use super::finding::{Finding, Section, Sure, next, signature};
 use super::objects::{type_and_library, type_name};
-use super::places::Places;
 use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
 use wmr_cpython::family::Family;
 use wmr_heap::Held;
-use wmr_heap::anatomy::Anatomy;
-use wmr_heap::leaks::{Deficit, Leaks, Surplus};
+use wmr_heap::graph::Reach;
+use wmr_heap::leaks::{Counted, Counts, Miscounted};
+use wmr_heap::suspects::Place;
 
 /// Fewer references than this may be in places that are not looked at.
 const MANY: u64 = 64;
 /// Below this nothing is said: libraries have some references in places of their own.
 const FEW: u64 = 32;
+/// Objects of one type that each have one too few.
+const SOME: u64 = 16;
+/// Made with their types and modules, and held by C code for as long as it is loaded.
+const MADE_ONCE: [&str; 8] = [
+    "wrapper_descriptor",
+    "method_descriptor",
+    "classmethod_descriptor",
+    "getset_descriptor",
+    "member_descriptor",
+    "builtin_function_or_method",
+    "module",
+    "code",
+];
 
-pub fn findings(held: &Held, subject: &Subject, leaks: &Leaks, deficits: &[Deficit]) -> Vec<Finding> {
-    let worth: Vec<&Surplus> = leaks.surplus.iter().filter(|group| group.excess >= FEW).collect();
-    if worth.is_empty() && deficits.is_empty() {
-        return Vec::new();
-    }
-    let places = Places::of(held);
-    let surplus = worth.into_iter().map(|group| surplus(&places, subject, group));
-    surplus.chain(deficits.iter().map(|group| deficit(&places, subject, group))).collect()
+pub fn findings(subject: &Subject, held: &Held, reach: &Reach, counts: &Counts) -> Vec<Finding> {
+    let place = |counted: Option<&Counted>| {
+        let node = counted.and_then(|counted| held.node_at(counted.addr));
+        node.map(|node| Place::to(held, reach, node)).unwrap_or_default()
+    };
+    let surplus = counts.surplus.iter().filter(|group| group.references >= FEW);
+    let surplus = surplus.map(|group| surplus_of(subject, group, place(group.examples.first())));
+    let deficit = counts.deficit.iter();
+    let deficit = deficit.map(|group| deficit_of(subject, group, place(group.examples.first())));
+    surplus.chain(deficit).collect()
 }
 
-fn surplus(places: &Places, subject: &Subject, group: &Surplus) -> Finding {
-    let name = type_name(subject, group.ty);
-    let worst = group.examples.first();
-    let (most, said) = worst.map_or((0, 0), |object| (object.wrong_by, object.said));
+fn surplus_of(subject: &Subject, group: &Miscounted, place: Place) -> Finding {
+    let Some(worst) = group.examples.first() else { return told(subject, Section::Surplus, group, place) };
     // Classes are counted by whoever makes their objects: of those most must be lacking.
-    let is_class = subject
-        .inspection
-        .census
-        .types
-        .get(group.ty as usize)
-        .is_some_and(|ty| ty.shape.family == Family::Type);
-    let one = most >= MANY && (!is_class || most >= said / 2);
-    let sure = if one || !is_class && group.count >= MANY { Sure::Likely } else { Sure::Possible };
-    let path = worst.map(|object| places.path(object.addr)).unwrap_or_default();
-    // Of many objects the first says which sort they are.
-    let named = worst.and_then(|object| value(subject, object.addr)).filter(|_| is_class);
-    let what = match group.count {
-        1 => format!("an object of {name} with {} too many", counted(group.excess, "reference")),
-        count => format!(
-            "{} of {name} with {} too many",
-            counted(count, "object"),
-            counted(group.excess, "reference")
-        ),
-    };
-    let why = match worst {
-        Some(object) => format!(
-            "the count of the one at {} says {}, and {} of those are in no object, frame, stack or variable: they were taken and not given back (a missing Py_DECREF)",
-            hex(object.addr),
-            grouped(object.said),
-            grouped(object.wrong_by)
-        ),
-        None => String::new(),
-    };
-    let place = named.or_else(|| places.place(&path).filter(|_| group.count == 1));
+    let types = &subject.inspection.census.types;
+    let is_class = types.get(group.ty as usize).is_some_and(|ty| ty.shape.family == Family::Type);
+    let one = worst.wrong_by >= MANY && (!is_class || worst.wrong_by >= worst.said / 2);
+    let many = !is_class && !MADE_ONCE.contains(&type_name(subject, group.ty)) && group.count >= MANY;
+    let example = example(group, &place);
     Finding {
-        place: Some(place.unwrap_or_else(|| type_and_library(subject, group.ty))),
-        path,
-        count: group.count,
-        bytes: group.bytes,
-        why,
-        examples: group.examples.iter().map(|object| hex(object.addr)).collect(),
-        next: match worst {
-            Some(object) => next(subject, "show", &format!(" {}", hex(object.addr))),
-            None => next(subject, "heap", " --by type"),
-        },
-        ..Finding::new(Section::Surplus, sure, what, signature("surplus", name))
+        sure: if one || many { Sure::Likely } else { Sure::Possible },
+        why: format!(
+            "the count of {example} says {}, and {} of those are in no object, frame, stack or variable: they were taken and not given back (a missing Py_DECREF)",
+            grouped(worst.said),
+            grouped(worst.wrong_by)
+        ),
+        ..told(subject, Section::Surplus, group, place)
     }
 }
 
-fn deficit(places: &Places, subject: &Subject, group: &Deficit) -> Finding {
+fn deficit_of(subject: &Subject, group: &Miscounted, place: Place) -> Finding {
+    let example = example(group, &place);
+    let finding = told(subject, Section::Deficit, group, place);
+    let Some(worst) = group.examples.first() else { return finding };
+    Finding {
+        // One may be on its way: counted already, and not stored, or the other way round.
+        sure: if worst.wrong_by > 1 || group.count >= SOME { Sure::Likely } else { Sure::Possible },
+        why: format!(
+            "objects hold {} to {example}, whose count says {}: one was given back that nobody had (a Py_DECREF too many), and it will be freed while it is in use, which is a crash in waiting",
+            counted(worst.said + worst.wrong_by, "reference"),
+            grouped(worst.said)
+        ),
+        ..finding
+    }
+}
+
+/// What both have. What is about one object is called by its place, else by its type.
+fn told(subject: &Subject, section: Section, group: &Miscounted, place: Place) -> Finding {
     let name = type_name(subject, group.ty);
-    let worst = group.examples.first();
-    // One may be on its way: counted already, and not stored, or the other way round.
-    let sure = if group.missing > 1 { Sure::Likely } else { Sure::Possible };
-    let why = match worst {
-        Some(object) => format!(
-            "objects hold {} to the one at {}, whose count says {}: one was given back that nobody had (a Py_DECREF too many), and it will be freed while it is in use, which is a crash in waiting",
-            counted(object.said + object.wrong_by, "reference"),
-            hex(object.addr),
-            grouped(object.said)
-        ),
-        None => String::new(),
+    let (kind, how) = match section {
+        Section::Deficit => ("deficit", "too few"),
+        _ => ("surplus", "too many"),
     };
-    let path = worst.map(|object| places.path(object.addr)).unwrap_or_default();
-    let place = places.place(&path).filter(|_| group.count == 1);
+    let objects = match group.count {
+        1 => format!("an object of {name}"),
+        count => format!("{} of {name}", counted(count, "object")),
+    };
+    // The one that has most of them is what there is to know.
+    let most = group.examples.first().is_some_and(|worst| worst.wrong_by > group.references / 2);
+    let of_one = most && !place.name.is_empty();
+    let signature = signature(kind, if of_one { &place.key } else { name });
+    let what = format!("{objects} with {} {how}", counted(group.references, "reference"));
+    let first = group.examples.first().map(|object| hex(object.addr));
     Finding {
-        place: Some(place.unwrap_or_else(|| type_and_library(subject, group.ty))),
-        path,
+        path: place.steps,
+        place: Some(if of_one { place.name } else { type_and_library(subject, group.ty) }),
         count: group.count,
         bytes: group.bytes,
-        why,
         examples: group.examples.iter().map(|object| hex(object.addr)).collect(),
-        next: match worst {
-            Some(object) => next(subject, "show", &format!(" {}", hex(object.addr))),
+        next: match &first {
+            Some(first) => next(subject, "show", &format!(" {first}")),
             None => next(subject, "heap", " --by type"),
         },
-        ..Finding::new(
-            Section::Deficit,
-            sure,
-            format!(
-                "{} of {name} with {} too few",
-                counted(group.count, "object"),
-                counted(group.missing, "reference")
-            ),
-            signature("deficit", name),
-        )
+        ..Finding::new(section, Sure::Possible, what, signature)
     }
 }
 
-/// What an object is, in a word: of a class its name.
-fn value(subject: &Subject, addr: u64) -> Option<String> {
-    Anatomy::new(&subject.target, &subject.inspection)?.value(addr)
+/// The worst, by its place where it has one.
+fn example(group: &Miscounted, place: &Place) -> String {
+    match group.examples.first() {
+        Some(_) if !place.name.is_empty() => place.name.clone(),
+        Some(worst) => format!("the one at {}", hex(worst.addr)),
+        None => "one".to_owned(),
+    }
 }

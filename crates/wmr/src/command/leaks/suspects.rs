@@ -5,10 +5,10 @@ use super::finding::{Finding, Section, Sure, next, signature};
 use crate::document::hex;
 use crate::open::Subject;
 use wmr_heap::Held;
+use wmr_heap::graph::Reach;
 use wmr_heap::suspects::{self, Origin, Suspect};
 
-pub fn of(held: &Held) -> Vec<Suspect> {
-    let reach = held.reach();
+pub fn find(held: &Held, reach: Reach) -> Vec<Suspect> {
     let dominators = held.dominators(reach.clone());
     let retained = held.retained(&dominators);
     suspects::find(held, &reach, &dominators, &retained)
