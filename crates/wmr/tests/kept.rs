@@ -82,11 +82,12 @@ fn questions(entry: &str) -> Vec<Vec<&str>> {
     ]
 }
 
-/// Cut off in the middle it tells what is missing, and of what is there as much as before.
-fn half_of_it_is_of_use(file: &str, version: &str) {
+/// Cut off it tells what is missing, and of what is there as much as before. Of a process so small what is
+/// kept of programs and libraries is up to six tenths of the file, and comes first.
+fn most_of_it_is_of_use(file: &str, version: &str) {
     let whole = json(&["heap", file, "--by", "type"]);
     let length = std::fs::metadata(file).unwrap().len();
-    std::fs::File::options().write(true).open(file).unwrap().set_len(length / 2).unwrap();
+    std::fs::File::options().write(true).open(file).unwrap().set_len(length / 5 * 4).unwrap();
     let half = json(&["heap", file, "--by", "type"]);
     let notes = half["notes"].as_array().unwrap();
     assert!(
@@ -128,7 +129,7 @@ fn a_snapshot_answers_as_the_process_did() {
             (&summary["capture"]["method"], &summary["capture"]["consistent"]),
             (&"clone".into(), &true.into())
         );
-        half_of_it_is_of_use(&file, version);
+        most_of_it_is_of_use(&file, version);
     }
 }
 

@@ -237,11 +237,12 @@ impl Files {
 /// Every page that is in RAM and the process's own. Pages of files that are mapped as they are come from
 /// the files; other people's shared memory is left out. In pieces, and of how many bytes the largest may be.
 ///
-/// Of a file that is cut off the first ones tell what the rest is: what programs and libraries keep, then small
-/// mappings; of larger ones the ends, as an interpreter began there, and `mmap` goes downwards.
+/// Of a file that is cut off the first ones tell what the rest is: what programs and libraries keep, then the
+/// heap of `brk`, where CPython up to 3.11 has its interpreter's state near the beginning, then small mappings;
+/// of larger ones the ends, as a program began there, and `mmap` goes downwards.
 fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, u64) {
     struct Group {
-        of_image: bool,
+        rank: u8,
         downwards: bool,
         bytes: u64,
         ranges: Vec<Range<u64>>,
@@ -263,14 +264,15 @@ fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, 
         }
         let bytes = ranges.iter().map(|range| range.end - range.start).sum();
         let downwards = mapping.backing == Backing::Anonymous && !of_image;
-        groups.push(Group { of_image, downwards, bytes, ranges });
+        let rank = if of_image { 0 } else { 1 + u8::from(mapping.backing != Backing::Brk) };
+        groups.push(Group { rank, downwards, bytes, ranges });
     }
     let total: u64 = groups.iter().map(|group| group.bytes).sum();
     let mut step = MEMORY;
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    groups.sort_by_key(|group| (!group.of_image, group.bytes));
+    groups.sort_by_key(|group| (group.rank, group.bytes));
     let mut pieces = Vec::new();
     for group in groups {
         let first = pieces.len();

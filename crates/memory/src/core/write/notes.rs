@@ -21,13 +21,7 @@ pub(super) fn of(target: &Target, machine: &Machine) -> Vec<u8> {
     let signalled = target.threads.first().filter(|_| !process.siginfo.is_empty());
     let main = signalled.or(target.threads.iter().find(|t| is_main(t))).or(target.threads.first());
     if let Some(main) = main {
-        let mut desc = status(target, main, machine);
-        if let Some(number) = process.siginfo.first_chunk::<4>() {
-            // pr_info.si_signo and, a short, pr_cursig.
-            put(&mut desc, 0, number);
-            put(&mut desc, 12, &number[..2]);
-        }
-        note(&mut out, elf::NT_PRSTATUS, &desc);
+        note(&mut out, elf::NT_PRSTATUS, &status(target, main, machine));
     }
     note(&mut out, elf::NT_PRPSINFO, &process_info(target));
     if !process.siginfo.is_empty() {
@@ -60,6 +54,11 @@ fn status(target: &Target, thread: &Thread, machine: &Machine) -> Vec<u8> {
     let mut desc = vec![0; PR_REG];
     put(&mut desc, PR_PID, &thread.tid.to_le_bytes());
     put(&mut desc, PR_PID + 4, &target.process.ppid.unwrap_or(0).to_le_bytes());
+    if let Some(number) = target.process.siginfo.first_chunk::<4>() {
+        // pr_info.si_signo and, a short, pr_cursig: of every thread, as gdb takes that of the last one.
+        put(&mut desc, 0, number);
+        put(&mut desc, 12, &number[..2]);
+    }
     let mut registers = thread.regs.clone();
     if registers.is_empty() {
         registers.resize(machine.registers, 0);
