@@ -1,6 +1,7 @@
 //! CPython from outside: where its runtime is, which version and build it is, how its structures are
 //! laid out, which types and objects there are, what they own and how big they are.
 
+pub mod collector;
 pub mod datastack;
 pub mod dicts;
 pub mod family;

@@ -226,7 +226,7 @@ records! {
     "_thread.RLock" "rlockobject" []
     "_thread._local|thread._local" "localobject" ["key args kw dummies wr_callback localdicts
         thread_watchdogs"]
-    "_thread._localdummy|thread._localdummy" "localdummyobject" ["localdict"]
+    "_thread._localdummy|thread._localdummy" "localdummyobject" ["~localdict"]
     "_asyncio.Future" "FutureObj" ["@fut"]
     "_asyncio.Task" "TaskObj" ["@task"]
     "_asyncio.TaskStepMethWrapper|TaskStepMethWrapper" "TaskStepMethWrapper" ["sw_task sw_arg"]

@@ -1,6 +1,7 @@
 //! Where something is, as a person would write it, and as it is the same in every process.
 
 use super::view::View;
+use crate::graph::Reach;
 use crate::held::Held;
 use crate::roots::Holder;
 use crate::routes::{RouteId, Routes, Step};
@@ -23,19 +24,29 @@ pub struct Place {
 
 impl Place {
     pub fn of(view: &View, routes: &Routes, route: RouteId) -> Place {
-        let held = view.held;
-        let mut place = Place::default();
-        let Some(first) = routes.list.get(route as usize).map(|route| route.first) else { return place };
-        place.nodes = view.reach.path(first);
+        let Some(first) = routes.list.get(route as usize).map(|route| route.first) else {
+            return Place::default();
+        };
+        // Of what is many, no single one is meant.
+        let many =
+            |node| routes.of(node).and_then(|id| routes.list.get(id as usize)).is_some_and(|r| r.count > 1);
+        Place::along(view.held, view.reach.path(first), many)
+    }
+
+    /// The place of a single object; nowhere when nothing leads there.
+    pub fn to(held: &Held, reach: &Reach, node: u32) -> Place {
+        let nodes = if reach.reaches(node) { reach.path(node) } else { Vec::new() };
+        Place::along(held, nodes, |_| false)
+    }
+
+    fn along(held: &Held, nodes: Vec<u32>, many: impl Fn(u32) -> bool) -> Place {
+        let mut place = Place { nodes, ..Place::default() };
         let mut before: Option<u32> = None;
         for &node in &place.nodes.clone() {
             let label = before.and_then(|from| held.label(&mut held.target.reader(), from, node));
-            // Of what is many, no single one is meant.
-            let many =
-                routes.of(node).and_then(|id| routes.list.get(id as usize)).is_some_and(|r| r.count > 1);
             match before {
                 None => place.root(held, node),
-                Some(from) => place.step(from, label.as_ref(), many),
+                Some(from) => place.step(from, label.as_ref(), many(node)),
             }
             place.key.push(' ');
             place.key.push_str(held.type_name(node));

@@ -2,24 +2,13 @@
 
 use super::document::Suspect as Row;
 use super::finding::{Finding, Section, Sure, next, signature};
-use crate::command::holders;
 use crate::document::hex;
-use crate::failure::Failure;
 use crate::open::Subject;
 use wmr_heap::Held;
-use wmr_heap::graph::Fold;
+use wmr_heap::graph::Reach;
 use wmr_heap::suspects::{self, Origin, Suspect};
 
-/// Without an interpreter there are none.
-pub fn find(subject: &Subject) -> Result<Vec<Suspect>, Failure> {
-    if subject.inspection.model.is_none() {
-        return Ok(Vec::new());
-    }
-    Ok(of(&holders::find(subject, Fold::Yes)?))
-}
-
-fn of(held: &Held) -> Vec<Suspect> {
-    let reach = held.reach();
+pub fn find(held: &Held, reach: Reach) -> Vec<Suspect> {
     let dominators = held.dominators(reach.clone());
     let retained = held.retained(&dominators);
     suspects::find(held, &reach, &dominators, &retained)
