@@ -338,7 +338,10 @@ fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
         give(Part::CodeData, reader.u64(addr + at).ok()?, 0);
     }
     if let Some(at) = c.co_zombieframe {
-        give(Part::DeadFrame, reader.u64(addr + at).ok()?, 0);
+        let frame = reader.u64(addr + at).ok()?;
+        if frame != 0 {
+            give(Part::DeadFrame, frame.wrapping_sub(model.gc_head), 0);
+        }
     }
     if let Some(at) = c.co_monitoring {
         // `_PyCoMonitoringData` (3.12+): tables of its own hang on it.
