@@ -6,7 +6,7 @@
 use crate::graph::statics;
 use crate::inspect::Inspection;
 use rayon::prelude::*;
-use wmr_cpython::model::{Model, RefCount, flags};
+use wmr_cpython::model::{Model, RefCount};
 use wmr_memory::{Reader, Target};
 
 /// Objects of one type.
@@ -61,10 +61,7 @@ impl TotalRefs {
             reader.u64(at).ok()
         });
         for (addr, shape) in statics::find(target, inspection, model) {
-            // Exceptions are made when they are raised: what looks like one in a table of their types is none.
-            let is_none = shape.flags & flags::BASE_EXC_SUBCLASS != 0;
             if Some(addr) != dummy
-                && !is_none
                 && let Some(sum) = types.get_mut(shape.id as usize)
             {
                 sum.add(model, &mut reader, addr, 1);
