@@ -144,7 +144,7 @@ impl<'a> Listing<'a> {
                         listing: self,
                         bound: bound.as_ref(),
                         sort: sort.as_ref(),
-                        limit: limit,
+                        limit,
                         reader,
                         batch: Vec::with_capacity(BATCH),
                         found: Selection::default(),
