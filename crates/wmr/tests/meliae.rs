@@ -25,7 +25,8 @@ om = loader.load(sys.argv[1], show_prog=False, using_json=False, collapse=False,
 s = om.summarize()
 events = om.get_all('__main__.Event')
 lists = [o for o in om.get_all('list') if len(o) == 1000]
-modules = [o.name for o in om.get_all('module')]
+# What a module is called it has as its value.
+modules = [o.value for o in om.get_all('module')]
 sys.stdout.write(json.dumps({'count': s.total_count, 'size': s.total_size,
     'refs': sum(len(o.children) for o in om.objs.itervalues()),
     'events': len(events), 'in_list': len(lists[0].children), 'leaky': 'leaky' in modules,
@@ -73,7 +74,7 @@ fn meliae_reads_what_is_exported() {
 
 /// The graph alone, without the process.
 fn opened(tag: &str, dump: &str, file: &Path) {
-    let path = json(&["path", dump, "--type", "Event"]);
+    let path = json(&["path", dump, "--type", "__main__.Event"]);
     assert_eq!(path["count"], 1000, "{tag}");
     let way = &path["paths"][0];
     assert_eq!(way["root"]["name"], "module leaky", "{tag}: {way}");
@@ -106,9 +107,15 @@ fn a_file_that_is_damaged_is_said_to_be() {
     let file = folder.path().join("bad.json");
     let name = file.to_str().unwrap();
     let good = "{\"address\": 1, \"type\": \"int\", \"size\": 28, \"refs\": []}\n";
-    fs::write(&file, format!("{good}{{\"address\": 2, \"type\": \"\u{1b}[31m\"}}\n")).unwrap();
-    let said = failure(&["retained", name]);
-    assert!(said.starts_with("exit 1") && said.contains("line 2: missing field"), "{said}");
+    for (bad, why) in [
+        (r#"{"address": 2, "type": "\u001b[31m"}"#, "line 2: missing field"),
+        ("{\"address\": 2, \"type\": \"\u{1b}[31m\"}", "line 2: control character"),
+        ("{\"\u{1b}[31m\": 2, ", "line 2: "),
+    ] {
+        fs::write(&file, format!("{good}{bad}\n")).unwrap();
+        let said = failure(&["retained", name]);
+        assert!(said.starts_with("exit 1") && said.contains(why) && !said.contains('\u{1b}'), "{said}");
+    }
     fs::write(&file, good).unwrap();
     assert!(failure(&["path", name, "0x5"]).contains("no object in the file is at 0x5"));
     assert!(failure(&["path", name, "--type", "strr"]).contains("no type is called strr"));

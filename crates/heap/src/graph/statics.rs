@@ -2,8 +2,9 @@
 
 use crate::inspect::Inspection;
 use rustc_hash::FxHashMap;
+use wmr_cpython::family::Family;
 use wmr_cpython::locate::for_each_word;
-use wmr_cpython::model::{Model, RefCount};
+use wmr_cpython::model::{Model, RefCount, flags};
 use wmr_cpython::types::Shape;
 use wmr_memory::Target;
 
@@ -15,7 +16,13 @@ const FIRST_ADDRESS: u64 = 0x1000;
 /// pointers may look like both: no count is the address of something.
 pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
     // Instances of heap types are never static: where such a type's address is, a variable or table has it.
-    let types = inspection.census.types.iter().filter(|ty| !ty.shape.is_heap_type());
+    // Nor what comes to be while code runs: exceptions, frames, generators.
+    let runs = |shape: &Shape| {
+        shape.flags & flags::BASE_EXC_SUBCLASS != 0
+            || matches!(shape.family, Family::Generator | Family::Frame)
+    };
+    let types = inspection.census.types.iter();
+    let types = types.filter(|ty| !ty.shape.is_heap_type() && !runs(&ty.shape));
     let types: FxHashMap<u64, Shape> = types.map(|ty| (ty.addr, ty.shape)).collect();
     let type_at = model.layout.object.ob_type;
     let mut out = Vec::new();

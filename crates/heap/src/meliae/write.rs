@@ -4,6 +4,7 @@ use crate::anatomy::Anatomy;
 use crate::held::Held;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use wmr_cpython::dicts;
 use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
 use wmr_cpython::object::Object;
@@ -24,6 +25,8 @@ pub struct Totals {
 /// Characters of a value that Meliae keeps, and of a name.
 const MAX_VALUE: usize = 100;
 const MAX_NAME: usize = 256;
+/// Entries of a module's namespace that are looked at for its name.
+const MAX_ENTRIES: u64 = 1 << 16;
 /// Digits of an int that is written out.
 const MAX_DIGITS: usize = 38;
 
@@ -146,12 +149,22 @@ fn name(model: &Model, reader: &mut Reader, held: &Held, node: u32, object: &Obj
             of_code(reader, of, code)
         }
         _ if family == Family::Module || held.type_name(node) == "function" => {
-            let mut found = None;
-            refers::references(model, reader, object, &mut |reference| {
-                if reference.at == At::Field("__name__") {
-                    found = Some(reference.addr);
-                }
+            let (mut found, mut namespace) = (None, None);
+            refers::references(model, reader, object, &mut |reference| match reference.at {
+                At::Field("__name__") => found = Some(reference.addr),
+                At::Field("__dict__") => namespace = Some(reference.addr),
+                _ => {}
             });
+            if found.is_none() && family == Family::Module {
+                // 2.7: in its namespace alone.
+                let is_name = |reader: &mut Reader, key| {
+                    read_text(model, reader, key, MAX_NAME).as_deref() == Some("__name__")
+                };
+                dicts::for_each_entry(model, reader, namespace?, MAX_ENTRIES, &mut |reader, key, value| {
+                    found = Some(value).filter(|_| is_name(reader, key));
+                    found.is_none()
+                });
+            }
             read_text(model, reader, found?, MAX_NAME)
         }
         _ => None,
