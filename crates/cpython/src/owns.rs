@@ -234,7 +234,9 @@ fn parts(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Opt
         Family::CData => {
             let c = l.cdata?;
             let pointer = word(c.b_ptr)?;
-            if pointer != addr + c.b_value {
+            // What it does not free it only looks at: `from_address`, `contents`, a field of another one.
+            let lent = c.b_needsfree.is_some_and(|at| word(at).is_some_and(|flag| flag as u32 == 0));
+            if pointer != addr + c.b_value && !lent {
                 give(Part::CtypesBuffer, pointer, word(c.b_size)?);
             }
         }

@@ -66,7 +66,8 @@ pub(crate) fn name(
     sources.retain(|block| native.kind_of(*block).is_some_and(|kind| !fields::is_content(kind)));
     native.reach(sources);
     native.reach(objects.iter().map(|o| o.block).chain(instances).chain(structures).collect());
-    native.reach(libraries);
+    // What these point to has room that was never written.
+    native.reach_once(&libraries);
     native.reach_from_images(python);
     native.describe_the_rest();
     ranges

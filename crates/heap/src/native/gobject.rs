@@ -17,7 +17,7 @@ pub(super) const PIXELS: &str = "GdkPixbuf pixels";
 /// `struct _TypeNode`.
 const NODE_DATA: u64 = 32;
 const NODE_NAME: u64 = 40;
-const NODE_SUPERS: u64 = 64;
+const NODE_SUPERS: u64 = 72;
 /// `InstanceData`: the class, then sizes of an instance and of what comes ahead of it.
 const DATA_CLASS: u64 = 56;
 const DATA_INSTANCE_SIZE: u64 = 64;

@@ -10,6 +10,9 @@ pub(super) const PIXELS: &str = "X11 image pixels";
 
 /// `FT_MemoryRec`: what the user likes, then three functions.
 const FT_MEMORY: u64 = 32;
+/// `FT_LibraryRec`: memory, version, how many modules, then these; `FT_ModuleRec`: class, library, memory.
+const FT_LIBRARY_MODULES: u64 = 24;
+const FT_MODULE_LIBRARY: u64 = 8;
 /// Words of a `FT_FaceRec` in which driver, memory and stream are.
 const FT_FACE_WORDS: u64 = 32;
 /// `XImage` (`X11/Xlib.h`): the pixels, and six functions at its end.
@@ -52,8 +55,8 @@ impl Native<'_> {
         }
     }
 
-    /// The library begins with its memory functions, a module has the library and them, a face its module
-    /// and them.
+    /// The library begins with its memory functions, as some others do, and has modules that lead back to it;
+    /// a module has the library and them, a face its module and them.
     fn name_fonts(&mut self, freetype: &Image) -> Vec<u32> {
         let memories = self.ask(self.held_alone(), |reader, block| {
             if block.usable < FT_MEMORY {
@@ -69,10 +72,13 @@ impl Native<'_> {
         if memories.is_empty() {
             return sources;
         }
-        let first = |reader: &mut Reader, block: Block| {
-            reader.u64(block.start).ok().filter(|word| memories.contains(word)).map(|_| block.start)
+        let library = |reader: &mut Reader, block: Block| {
+            let memory = reader.u64(block.start).ok()?;
+            let module = reader.u64(block.start + FT_LIBRARY_MODULES).ok()?;
+            let back = reader.u64(module.wrapping_add(FT_MODULE_LIBRARY)).ok()?;
+            (memories.contains(&memory) && back == block.start).then_some(block.start)
         };
-        let libraries = self.ask(self.held_alone(), first);
+        let libraries = self.ask(self.held_alone(), library);
         let libraries = self.all_named("FreeType library", libraries, &mut sources);
         let module = |reader: &mut Reader, block: Block| {
             let [_, library, memory] = words::<3>(reader, block.start)?;
