@@ -132,8 +132,9 @@ pub fn compare(series: &[&Summary]) -> Growth {
             }
             continue;
         }
-        let fell = all.windows(2).any(|pair| pair[1] + LARGE < pair[0]);
-        let rose = all.windows(2).any(|pair| pair[0] + LARGE < pair[1]);
+        // Its own bytes: what comes and goes deep within it is told there, and hides no growth beside it.
+        let fell = own.windows(2).any(|pair| pair[1] + LARGE < pair[0]);
+        let rose = own.windows(2).any(|pair| pair[0] + LARGE < pair[1]);
         if fell && rose {
             taken[at] = true;
             growth.churn.push(Churn { line: line.clone(), bytes: all, replaced: false });

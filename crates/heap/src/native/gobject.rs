@@ -31,9 +31,9 @@ const MAX_QUARK: u64 = 1 << 20;
 const MAX_NAME: usize = 128;
 /// Bytes of a block that are looked at for an instance behind its private data.
 const MAX_PRIVATE: u64 = 4096;
-/// `SlabInfo` at a page's end, and sizes of such pages.
-const SLAB_INFO: u64 = 32;
-const SLAB_PAGES: [u64; 4] = [4096, 8192, 16384, 32768];
+/// `SlabInfo` near a page's end, where malloc's padding follows it, and sizes of such pages.
+const SLAB_INFO: u64 = 48;
+const SLAB_PAGES: [u64; 9] = [128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Type {

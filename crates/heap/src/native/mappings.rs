@@ -4,10 +4,11 @@
 use super::file_name;
 use crate::kinds::{Domain, Sure};
 use crate::ledger::KnownRange;
+use std::cmp::Reverse;
 use wmr_alloc::Blocks;
-use wmr_memory::{Backing, Image, Mapping, Target};
+use wmr_memory::{Backing, Mapping, Target};
 
-/// Those mappings, each with the first image that points into it.
+/// Those mappings, each with the image that points into it most often.
 pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange]) -> Vec<KnownRange> {
     let spans = blocks.spans();
     let is_free = |mapping: &&Mapping| {
@@ -21,17 +22,23 @@ pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange])
             && !target.images.iter().flat_map(|i| &i.segments).any(|s| meets(s.range.start, s.range.end))
     };
     let open: Vec<&Mapping> = target.mappings.iter().filter(is_free).collect();
-    let mut owners: Vec<Option<&Image>> = vec![None; open.len()];
+    // Images come in no order: a core tells the loader's, a snapshot that of addresses.
+    let mut owners: Vec<Option<(u32, Reverse<String>)>> = vec![None; open.len()];
+    let mut words = vec![0u32; open.len()];
     let mut reader = target.reader();
     for image in &target.images {
+        words.fill(0);
         for range in image.writable() {
             for at in (range.start.next_multiple_of(8)..range.end).step_by(8) {
                 let Ok(word) = reader.u64(at) else { continue };
                 let index = open.partition_point(|mapping| mapping.end <= word);
                 if open.get(index).is_some_and(|mapping| mapping.contains(word)) {
-                    owners[index].get_or_insert(image);
+                    words[index] = words[index].saturating_add(1);
                 }
             }
+        }
+        for (owner, words) in owners.iter_mut().zip(&words).filter(|(_, words)| **words > 0) {
+            *owner = owner.take().max(Some((*words, Reverse(file_name(image)))));
         }
     }
     let found = open.into_iter().zip(owners).filter_map(|(mapping, owner)| {
@@ -39,7 +46,7 @@ pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange])
             range: mapping.start..mapping.end,
             domain: Domain::Unknown,
             kind: "anonymous mapping".to_owned(),
-            detail: format!("{} points into it", file_name(owner?)),
+            detail: format!("{} points into it", owner?.1.0),
             sure: Sure::Exact,
         })
     });

@@ -19,6 +19,8 @@ const MEMORY: u64 = 32 << 10;
 const FILE: u64 = 256 << 10;
 /// More chunks than this and they are made larger.
 const MANY: u64 = 1 << 21;
+/// Of a mapping, bytes that come ahead of the rest of all others: a large one is data, or has grown.
+const FIRST: u64 = 16 << 20;
 
 /// What to leave out of the bytes of a target, so that its file can be given to others.
 pub trait Redact: Sync {
@@ -238,13 +240,13 @@ impl Files {
 /// the files; other people's shared memory is left out. In pieces, and of how many bytes the largest may be.
 ///
 /// Of a file that is cut off the first ones tell what the rest is: what programs and libraries keep, then the
-/// heap of `brk`, where CPython up to 3.11 has its interpreter's state near the beginning, then small mappings;
-/// of larger ones the ends, as a program began there, and `mmap` goes downwards.
+/// heap of `brk`, where CPython up to 3.11 has its interpreter's state near the beginning, then what was mapped
+/// first: `mmap` goes downwards. What lies beneath the upper `FIRST` bytes of a mapping comes at the end.
 fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, u64) {
     struct Group {
         rank: u8,
         downwards: bool,
-        bytes: u64,
+        start: u64,
         ranges: Vec<Range<u64>>,
     }
     let mut groups: Vec<Group> = Vec::new();
@@ -262,25 +264,32 @@ fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, 
                 _ => ranges.push(run.start..run.end),
             }
         }
-        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
         let downwards = mapping.backing == Backing::Anonymous && !of_image;
         let rank = if of_image { 0 } else { 1 + u8::from(mapping.backing != Backing::Brk) };
-        groups.push(Group { rank, downwards, bytes, ranges });
+        groups.push(Group { rank, downwards, start: mapping.start, ranges });
     }
-    let total: u64 = groups.iter().map(|group| group.bytes).sum();
+    let total: u64 = groups.iter().flat_map(|group| &group.ranges).map(|range| range.end - range.start).sum();
     let mut step = MEMORY;
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    groups.sort_by_key(|group| (group.rank, group.bytes));
-    let mut pieces = Vec::new();
+    groups.sort_by_key(|group| (group.rank, std::cmp::Reverse(group.start)));
+    let (mut pieces, mut beneath) = (Vec::new(), Vec::new());
     for group in groups {
         let first = pieces.len();
         pieces.extend(group.ranges.iter().flat_map(|range| cut(range, step)));
         if group.downwards {
             pieces[first..].reverse();
+            let mut bytes = 0;
+            let upper = pieces[first..].iter().take_while(|piece| {
+                bytes += piece.end - piece.start;
+                bytes <= FIRST
+            });
+            let upper = upper.count();
+            beneath.extend(pieces.drain(first + upper..));
         }
     }
+    pieces.append(&mut beneath);
     (pieces, step)
 }
 

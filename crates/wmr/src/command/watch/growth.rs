@@ -61,7 +61,8 @@ struct CostFacts {
 const COMPARED: usize = 8;
 /// Findings of one look.
 const SHOWN: usize = 10;
-/// How often a successor is looked for when the process has ended.
+/// How often a successor is looked for when the process has ended, and looks that may fail in a row:
+/// another debugger is there, or the program starts itself anew at this moment.
 const TRIES: u32 = 5;
 
 struct Watch<'a> {
@@ -91,6 +92,7 @@ pub fn run(word: &OsStr, pid: i32, wait: Wait, options: &Options) -> Result<Answ
     };
     let mut look = 0;
     let mut restarted = false;
+    let mut failed = 0;
     loop {
         look += 1;
         let begin = Instant::now();
@@ -103,8 +105,17 @@ pub fn run(word: &OsStr, pid: i32, wait: Wait, options: &Options) -> Result<Answ
                 };
             }
             Ok(Outcome::NobodyListens) => return Ok(done(0, None)),
-            Ok(Outcome::Looked) => restarted = false,
-            Err(LookError::Failed(failure)) => return Err(failure),
+            Ok(Outcome::Looked) => (restarted, failed) = (false, 0),
+            Err(LookError::Failed(failure)) => {
+                failed += 1;
+                look -= 1;
+                if watch.identity.is_none() || failed > TRIES {
+                    return Err(failure);
+                }
+                let _ = writeln!(std::io::stderr(), "wmr: {}; it is tried again", failure.message);
+                std::thread::sleep(wait.every);
+                continue;
+            }
             Err(LookError::Ended(error)) => {
                 watch.successor(error)?;
                 restarted = true;
@@ -205,14 +216,12 @@ impl Watch<'_> {
         Ok(if self.wait.until.is_some_and(|until| grown >= until) { Outcome::Grown } else { Outcome::Looked })
     }
 
-    /// The same program, when it was started anew.
+    /// The same program, when it was started anew: as another process, or in its place while it was looked at.
     fn successor(&mut self, error: AttachError) -> Result<(), Failure> {
         let Some(identity) = &self.identity else { return Err(failure::of_attach(error)) };
         for _ in 0..TRIES {
             let same = |process: &wmr_memory::Process| {
-                process.pid != self.pid
-                    && process.exe == identity.exe()
-                    && process.cmdline == identity.cmdline()
+                process.exe == identity.exe() && process.cmdline == identity.cmdline()
             };
             let found = processes().rows.into_iter().map(|row| row.process).find(same);
             if let Some(process) = found
