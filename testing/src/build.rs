@@ -29,7 +29,7 @@ pub fn compile_cpp(source: &str, flags: &[&str]) -> io::Result<TempFile> {
     Ok(TempFile::new(folder, output))
 }
 
-/// Compiles a C file to an extension module for that interpreter; put its folder on `PYTHONPATH`.
+/// Compiles a C or C++ file to an extension module for that interpreter; put its folder on `PYTHONPATH`.
 ///
 /// # Errors
 /// No compiler or no headers, or the compiler refuses; what it said is in the error.
@@ -38,10 +38,30 @@ pub fn build_extension(python: &Interpreter, source: &Path) -> io::Result<TempFi
     let include = python.output("import sysconfig; print(sysconfig.get_paths()['include'])")?;
     let folder = tempfile::tempdir()?;
     let output = folder.path().join(name).with_extension("so");
-    let mut compiler = Command::new("cc");
+    let is_cpp = source.extension().is_some_and(|extension| extension == "cpp");
+    let mut compiler = Command::new(if is_cpp { "c++" } else { "cc" });
     compiler.args(["-g", "-O1", "-fPIC", "-shared", "-I", include.trim()]).arg(source).arg("-o").arg(&output);
     run(&mut compiler)?;
     Ok(TempFile::new(folder, output))
+}
+
+/// Compiles a C++ file to an extension module for that interpreter, as [`build_extension`]; `flags` may name
+/// more folders of headers.
+///
+/// # Errors
+/// As [`build_extension`].
+pub fn build_cpp_extension(
+    python: &Interpreter,
+    source: &Path,
+    name: &str,
+    flags: &[&str],
+) -> io::Result<()> {
+    let folder = source.parent().ok_or_else(|| io::Error::other("a source is in a folder"))?;
+    let include = python.output("import sysconfig; print(sysconfig.get_paths()['include'])")?;
+    let mut compiler = Command::new("c++");
+    compiler.args(["-g1", "-O0", "-fPIC", "-shared", "-std=c++17", "-I", include.trim()]).args(flags);
+    compiler.arg(source).arg("-o").arg(folder.join(name).with_extension("so"));
+    run(&mut compiler)
 }
 
 fn run(compiler: &mut Command) -> io::Result<()> {

@@ -169,6 +169,11 @@ pub fn venv_dir(tag: &str) -> PathBuf {
     cache_dir().join("venvs").join(tag)
 }
 
+/// Where Meliae is for Python 2.7, or would be.
+pub fn meliae_dir() -> PathBuf {
+    cache_dir().join("meliae")
+}
+
 /// A script of `bench/workloads`: `workload("w2_web.py")`.
 pub fn workload(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/workloads").join(name)

@@ -16,12 +16,12 @@ mod family;
 mod interpreter;
 mod target;
 
-pub use build::{build_extension, compile_c, compile_cpp};
+pub use build::{build_cpp_extension, build_extension, compile_c, compile_cpp};
 pub use core_file::{gcore, kernel_core};
 pub use family::Family;
 pub use interpreter::{
-    Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, python, sort, venv, venv_dir,
-    workload,
+    Interpreter, Kind, cache_dir, discover, identify, index_path, interpreters, meliae_dir, python, sort,
+    venv, venv_dir, workload,
 };
 pub use target::{READY, Target, at_rest};
 

@@ -18,8 +18,20 @@ const WELCOME: &[&str] = &["3.11d", "3.13d", "3.14d"];
 /// The versions that get a virtual environment, and what the workloads and the tools that they are
 /// compared with want in it.
 const VENVS: &[&str] = &["3.11", "3.13"];
-const PACKAGES: &[&str] =
-    &["flask", "sqlalchemy", "numpy", "pandas", "guppy3", "pympler", "objgraph", "pyarrow", "lxml", "Pillow"];
+const PACKAGES: &[&str] = &[
+    "flask",
+    "sqlalchemy",
+    "numpy",
+    "pandas",
+    "guppy3",
+    "pympler",
+    "objgraph",
+    "pyarrow",
+    "lxml",
+    "Pillow",
+    "cython",
+    "pybind11",
+];
 
 /// Finds or installs the interpreters, writes the index and prints it.
 pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {
@@ -44,6 +56,11 @@ pub fn run(required: bool, update: bool) -> Result<Vec<Interpreter>> {
         if let Err(why) = venv(python, update) {
             eprintln!("no packages for {}: {why:#}", python.version);
         }
+    }
+    if let Some(python) = found.iter().find(|python| python.tag == "2.7")
+        && let Err(why) = meliae(python, update)
+    {
+        eprintln!("no Meliae for {}: {why:#}", python.version);
     }
     println!("index: {}", index.display());
     let lacking = lacking(&found, SUPPORTED);
@@ -110,6 +127,17 @@ fn venv(python: &Interpreter, update: bool) -> Result<()> {
         }
     }
     Ok(fs::write(done, wanted)?)
+}
+
+/// Installs Meliae, which reads what `wmr export` writes, in a folder of its own, unless that was done before.
+fn meliae(python: &Interpreter, update: bool) -> Result<()> {
+    let folder = wmr_testing::meliae_dir();
+    if !update && folder.join("meliae").is_dir() {
+        return Ok(());
+    }
+    eprintln!("installing meliae into {}", folder.display());
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"];
+    finish(python.command().args(pip).arg(&folder).args(["meliae", "six"]))
 }
 
 fn finish(command: &mut Command) -> Result<()> {

@@ -7,8 +7,23 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Programs that tests start, and the Debian packages that bring them.
-const TOOLS: &[(&str, &str)] =
-    &[("gcore", "gdb"), ("cc", "gcc"), ("prlimit", "util-linux"), ("dpkg", "dpkg"), ("zstd", "zstd")];
+const TOOLS: &[(&str, &str)] = &[
+    ("gcore", "gdb"),
+    ("cc", "gcc"),
+    ("c++", "g++"),
+    ("prlimit", "util-linux"),
+    ("dpkg", "dpkg"),
+    ("zstd", "zstd"),
+    ("swig", "swig"),
+];
+
+/// Libraries that tests load, and the Debian packages that bring them.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("libgio-2.0.so.0", "libglib2.0-0"),
+    ("libgdk_pixbuf-2.0.so.0", "libgdk-pixbuf-2.0-0"),
+    ("libpangoft2-1.0.so.0", "libpangoft2-1.0-0"),
+    ("libX11.so.6", "libx11-6"),
+];
 
 const FUZZ_SECONDS: u32 = 60;
 
@@ -99,7 +114,11 @@ fn tools() {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     };
-    let lacking: Vec<&str> = TOOLS.iter().filter(|(program, _)| !on_path(program)).map(|t| t.1).collect();
+    let loaded = Command::new("ldconfig").arg("-p").output().map(|out| out.stdout).unwrap_or_default();
+    let loaded = String::from_utf8_lossy(&loaded);
+    let tools = TOOLS.iter().filter(|(program, _)| !on_path(program));
+    let libraries = LIBRARIES.iter().filter(|(library, _)| !loaded.contains(library));
+    let lacking: Vec<&str> = tools.chain(libraries).map(|needed| needed.1).collect();
     if lacking.is_empty() {
         return;
     }

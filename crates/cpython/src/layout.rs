@@ -188,7 +188,8 @@ layouts! {
         }
         thread: ThreadLayout = "_ts" {
             next, interp;
-            thread_id, native_thread_id, datastack_chunk, datastack_top, datastack_cached_chunk
+            thread_id, native_thread_id, datastack_chunk, datastack_top, datastack_cached_chunk,
+            frame, cframe, current_frame, exc_info, exc_value, current_exception, holds_gil
         }
     }
     may {
@@ -208,7 +209,9 @@ layouts! {
         odict_node: OrderedDictNodeLayout = "_odictnode" { key, next }
         set_entry: SetEntryLayout = "setentry" { key, hash }
         code: CodeLayout = "PyCodeObject" {
-            co_stacksize;
+            co_stacksize, co_flags, co_firstlineno, co_filename, co_name;
+            co_qualname, co_lnotab, co_linetable, co_firsttraceable = "_co_firsttraceable",
+            co_varnames, co_freevars, co_localsplusnames, co_localspluskinds,
             co_nlocals, co_nlocalsplus, co_cellvars, co_cell2arg, co_extra, co_cached = "_co_cached", co_code_adaptive,
             co_code = "_co_code", co_linearray = "_co_linearray", co_monitoring = "_co_monitoring",
             co_executors, co_opcache_map, co_opcache, co_opcache_size, co_zombieframe
@@ -218,13 +221,21 @@ layouts! {
             co_freevars = "_co_freevars"
         }
         frame: FrameLayout = "PyFrameObject" {;
-            f_code, f_frame, f_localsplus, f_valuestack, f_stacktop, f_stackdepth,
-            f_frame_data = "_f_frame_data"
+            f_code, f_frame, f_localsplus, f_valuestack, f_stacktop, f_stackdepth, f_back, f_lasti, f_lineno, f_trace,
+            f_locals, f_globals, f_frame_data = "_f_frame_data"
         }
         iframe: InterpreterFrameLayout = "_PyInterpreterFrame" {
-            localsplus, f_locals, frame_obj, owner; f_code, f_executable, f_func, f_funcobj, stacktop, stackpointer
+            localsplus, f_locals, f_globals, frame_obj, owner, previous;
+            f_code, f_executable, f_func, f_funcobj, stacktop, stackpointer, prev_instr, instr_ptr
         }
-        generator: GeneratorLayout = "PyGenObject" {; gi_iframe, gi_code, gi_frame_state }
+        cframe: CFrameLayout = "_PyCFrame" {; current_frame }
+        cell: CellLayout = "PyCellObject" { ob_ref }
+        generator: GeneratorLayout = "PyGenObject" {; gi_frame, gi_iframe, gi_code, gi_frame_state }
+        coroutine_wrapper: CoroutineWrapperLayout = "PyCoroWrapper" { cw_coroutine }
+        future_iter: FutureIterLayout = "futureiterobject" { future }
+        task: TaskLayout = "TaskObj" { task_state, task_coro, task_fut_waiter; task_name, task_loop }
+        handled: HandledLayout = "_PyErr_StackItem" { exc_value, previous_item }
+        thread_impl: ThreadImplLayout = "_PyThreadStateImpl" {; asyncio_running_task }
         deque: DequeLayout = "dequeobject" { leftblock, rightblock, leftindex; len, numfreeblocks, freeblocks }
         deque_block: DequeBlockLayout = "BLOCK" { data, rightlink }
         array: ArrayLayout = "arrayobject" { ob_item, allocated, ob_descr }

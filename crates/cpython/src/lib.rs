@@ -1,9 +1,11 @@
 //! CPython from outside: where its runtime is, which version and build it is, how its structures are
 //! laid out, which types and objects there are, what they own and how big they are.
 
+pub mod collector;
 pub mod datastack;
 pub mod dicts;
 pub mod family;
+pub mod frames;
 pub mod freelists;
 pub mod gc;
 pub mod interned;
@@ -17,6 +19,7 @@ pub mod refers;
 pub mod roots;
 pub mod runtime;
 pub mod sizes;
+pub mod state;
 pub mod strings;
 pub mod sysdict;
 pub mod tables;
@@ -25,6 +28,7 @@ pub mod version;
 
 mod debug_offsets;
 mod drift;
+mod gil;
 
 pub use gc::{Gc, GcList, Generation};
 pub use roots::{Allocators, Mode};

@@ -17,6 +17,7 @@ pub mod flags {
     pub const BYTES_SUBCLASS: u64 = 1 << 27;
     pub const UNICODE_SUBCLASS: u64 = 1 << 28;
     pub const DICT_SUBCLASS: u64 = 1 << 29;
+    pub const BASE_EXC_SUBCLASS: u64 = 1 << 30;
     pub const TYPE_SUBCLASS: u64 = 1 << 31;
 }
 
@@ -68,6 +69,9 @@ pub struct Model {
 
 /// Bytes of the pre-header where a type has one.
 pub const PREHEADER: u64 = 16;
+
+/// `_PyObject_IMMORTAL_REFCNT` of 3.11 (`pycore_object.h`).
+const FROZEN: u64 = 999_999_999;
 
 /// A reference count as the version encodes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +150,8 @@ impl Model {
         }
         match word {
             0 => RefCount::Implausible,
+            // What 3.11 froze into the interpreter; references to it are counted from there.
+            n if minor == 0x030b && n.abs_diff(FROZEN) < 1 << 24 => RefCount::Immortal,
             n if n < 1 << 33 => RefCount::Count(n),
             _ => RefCount::Implausible,
         }

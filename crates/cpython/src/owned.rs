@@ -108,7 +108,7 @@ const RUNTIME: &[Field] = &[
     ("allocators.mutex", Shape::Block, "lock"),
     ("audit_hook_head", Shape::Chain, "audit hook"),
     ("audit_hooks.head", Shape::Chain, "audit hook"),
-    ("cached_objects.interned_strings", Shape::Table(Entry::Only), "interned strings"),
+    ("cached_objects.interned_strings", Shape::Table(Entry::Only), "static strings"),
     ("tracemalloc.tables_lock", Shape::Block, "lock"),
     ("tracemalloc.filenames", Shape::Table(Entry::Only), "tracemalloc"),
     ("tracemalloc.tracebacks", Shape::Table(Entry::WithKey), "tracemalloc"),

@@ -35,6 +35,7 @@ pub enum Part {
     ElementChildren,
     CtypesBuffer,
     CodeData,
+    SpareFrame,
     TypeData,
     ModuleState,
     IteratorIndices,
@@ -43,7 +44,7 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Part; 24] = [
+    pub const ALL: [Part; 25] = [
         Part::DictKeys,
         Part::SharedKeys,
         Part::DictValues,
@@ -64,6 +65,7 @@ impl Part {
         Part::ElementChildren,
         Part::CtypesBuffer,
         Part::CodeData,
+        Part::SpareFrame,
         Part::TypeData,
         Part::ModuleState,
         Part::IteratorIndices,
@@ -93,6 +95,7 @@ impl Part {
             Part::ElementChildren => "Element children",
             Part::CtypesBuffer => "ctypes buffer",
             Part::CodeData => "code data",
+            Part::SpareFrame => "spare frame",
             Part::TypeData => "type data",
             Part::ModuleState => "module state",
             Part::IteratorIndices => "iterator indices",
@@ -231,7 +234,9 @@ fn parts(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Opt
         Family::CData => {
             let c = l.cdata?;
             let pointer = word(c.b_ptr)?;
-            if pointer != addr + c.b_value {
+            // What it does not free it only looks at: `from_address`, `contents`, a field of another one.
+            let lent = c.b_needsfree.is_some_and(|at| word(at).is_some_and(|flag| flag as u32 == 0));
+            if pointer != addr + c.b_value && !lent {
                 give(Part::CtypesBuffer, pointer, word(c.b_size)?);
             }
         }
@@ -332,6 +337,11 @@ fn code_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
     ];
     for at in fields.into_iter().flatten() {
         give(Part::CodeData, reader.u64(addr + at).ok()?, 0);
+    }
+    if let Some(at) = c.co_zombieframe {
+        // Up to 3.9 each function keeps the frame of its last call for the next one.
+        let frame = reader.u64(addr.wrapping_add(at)).ok()?;
+        give(Part::SpareFrame, frame.saturating_sub(model.gc_head), 0);
     }
     if let Some(at) = c.co_monitoring {
         // `_PyCoMonitoringData` (3.12+): tables of its own hang on it.

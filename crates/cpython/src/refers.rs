@@ -7,7 +7,7 @@
 mod containers;
 mod elements;
 mod fields;
-mod frames;
+pub(crate) mod frames;
 mod hidden;
 mod instances;
 mod label;
@@ -31,6 +31,8 @@ use wmr_memory::Reader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Strength {
     Strong,
+    /// It leads there and is not counted: another reference is relied upon meanwhile.
+    Borrowed,
     Weak,
     /// A word that nothing declares points at an object.
     Maybe,
@@ -147,6 +149,10 @@ fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
             }
             Many::Ring(at) => {
                 elements::ring(reader, object.addr, first, at, give)?;
+                continue;
+            }
+            Many::Links => {
+                elements::links(reader, object.addr, first, give)?;
                 continue;
             }
             Many::Fixed(n) => u64::from(n),

@@ -23,7 +23,7 @@ fn main() {
     let graph = Graph::build(&target, &inspection, Fold::Yes).expect("an interpreter");
     let graph = graph.expect("references can be numbered");
     lap("graph");
-    let found = roots::find(&target, &inspection, &graph);
+    let found = roots::find(&target, &inspection, &graph).list;
     lap("roots");
     let nodes: Vec<u32> = found.iter().map(|root| root.node).collect();
     let dominators = Dominators::beside(&graph.csr, &nodes, roots::reach(&graph, &found));

@@ -95,7 +95,8 @@ impl<'a> Anatomy<'a> {
         sizeof(self.model, &mut self.reader, &object)
     }
 
-    fn object(&self, addr: u64, ty: &Type) -> wmr_cpython::object::Object {
+    /// As what is known of it says it is.
+    pub fn object(&self, addr: u64, ty: &Type) -> wmr_cpython::object::Object {
         let evidence = wmr_cpython::object::Evidence::Plausible;
         wmr_cpython::object::Object { addr, shape: ty.shape, evidence, tracked: false }
     }

@@ -97,6 +97,15 @@ impl Census {
         }
     }
 
+    /// Tells the tables of interned strings from other dicts' tables.
+    pub fn name_interned(&mut self, blocks: &Blocks, dicts: &[u64]) {
+        let owners: Vec<u32> = dicts.iter().filter_map(|dict| Some(blocks.containing(*dict)?.id)).collect();
+        let kind = self.kinds.intern(Domain::CPython, Part::DictKeys.name(), "interned", Sure::Exact);
+        for claim in self.claims.iter().filter(|c| c.part == Part::DictKeys && owners.contains(&c.owner)) {
+            self.marks[claim.block as usize] = Mark::kind(kind);
+        }
+    }
+
     /// What is known of a block.
     pub fn mark(&self, block: u32) -> Mark {
         self.marks[block as usize]

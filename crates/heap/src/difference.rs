@@ -3,6 +3,7 @@
 //! Of each target one list is kept, 24 bytes a block, so that the first can be let go before the second is
 //! looked at. An address with another size or another kind was used anew: it is never "unchanged".
 
+use crate::filter::Filter;
 use crate::select::{Facts, Listing, Order, States};
 use rustc_hash::FxHashMap;
 
@@ -42,8 +43,10 @@ struct Entry {
 pub struct Blocks(Vec<Entry>);
 
 impl Blocks {
-    pub fn of(listing: &Listing, names: &mut Names) -> Blocks {
-        let selection = listing.select(States::Used, None, Order { by: None, descending: false, limit: 0 });
+    /// Used blocks, those that match.
+    pub fn of(listing: &Listing, filter: Option<&Filter>, names: &mut Names) -> Blocks {
+        let order = Order { by: None, descending: false, limit: 0 };
+        let selection = listing.select(States::Used, filter, order);
         // A name is looked up once, not once a block.
         let mut known: FxHashMap<u32, u32> = FxHashMap::default();
         let entries = selection.rows.iter().map(|row| {
@@ -81,6 +84,16 @@ pub struct Change {
     /// Now at addresses that held another size or kind before.
     pub reused: Sum,
     pub unchanged: Sum,
+}
+
+/// Addresses of `after` that held nothing before, or another size or kind.
+pub fn fresh(before: &Blocks, after: &Blocks) -> Vec<u64> {
+    let mut old = before.0.iter().peekable();
+    let is_fresh = |entry: &&Entry| {
+        while old.next_if(|known| known.addr < entry.addr).is_some() {}
+        old.peek() != Some(entry)
+    };
+    after.0.iter().filter(is_fresh).map(|entry| entry.addr).collect()
 }
 
 /// The whole comparison.
@@ -160,5 +173,7 @@ mod tests {
         assert_eq!(found.rows[0].1.after, sum(3, 96));
         assert_eq!(found.rows.len(), 2);
         assert!(compare(&names, &before, &before).rows.is_empty());
+        assert_eq!(fresh(&before, &after), [48, 112, 200]);
+        assert!(fresh(&after, &after).is_empty());
     }
 }

@@ -3,6 +3,7 @@
 //! Nodes are numbers; what they stand for is said by whoever builds the graph. Everything here is
 //! iterative: chains of millions of nodes are ordinary.
 
+pub mod alone;
 pub mod bits;
 pub mod build;
 pub mod csr;
@@ -12,8 +13,11 @@ pub mod paths;
 pub mod reach;
 mod region;
 pub mod sizes;
-mod statics;
+pub(crate) mod statics;
+pub mod tree;
+pub mod ways;
 
+pub use alone::alone;
 pub use bits::Bits;
 pub use build::{Graph, LeftOut};
 pub use csr::{Csr, TooManyEdges};
@@ -22,6 +26,8 @@ pub use fold::{Fold, Part};
 pub use paths::{Merged, Step};
 pub use reach::Reach;
 pub use sizes::Sizes;
+pub use tree::{Branch, Hanging};
+pub use ways::ways;
 
 /// In place of a node: what holds the roots.
 pub const ROOT: u32 = u32::MAX;

@@ -1,11 +1,12 @@
 //! Who holds what: the graph of a target, what begins it, and what both are called. All questions about
 //! references, paths and retained sizes are asked of this.
 
+use crate::counts::Count;
 use crate::graph::{Bits, Dominators, Fold, Graph, Reach, TooManyEdges};
 use crate::inspect::Inspection;
-use crate::roots::{self, Root};
+use crate::roots::{self, Outside, Root};
 use rustc_hash::FxHashMap;
-use wmr_cpython::model::Model;
+use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::Object;
 use wmr_cpython::refers::{self, At, Label, Reference, Strength};
 use wmr_cpython::types::Type;
@@ -17,6 +18,7 @@ pub struct Held<'t> {
     pub graph: Graph,
     /// One a node.
     pub roots: Vec<Root>,
+    outside: FxHashMap<u32, Outside>,
     model: &'t Model,
     /// By node: place among the roots.
     by_node: FxHashMap<u32, u32>,
@@ -48,9 +50,9 @@ impl<'t> Held<'t> {
             Ok(graph) => graph,
             Err(error) => return Some(Err(error)),
         };
-        let roots = roots::find(target, inspection, &graph);
-        let by_node = roots.iter().zip(0..).map(|(root, at)| (root.node, at)).collect();
-        Some(Ok(Held { target, inspection, graph, roots, model, by_node }))
+        let roots::Roots { list, outside } = roots::find(target, inspection, &graph);
+        let by_node = list.iter().zip(0..).map(|(root, at)| (root.node, at)).collect();
+        Some(Ok(Held { target, inspection, graph, roots: list, outside, model, by_node }))
     }
 
     /// The nearest way to everything, as [`roots::reach`] prefers it.
@@ -80,6 +82,28 @@ impl<'t> Held<'t> {
     pub fn root_name(&self, node: u32) -> String {
         let root = self.root(node);
         root.map_or_else(String::new, |root| root.holder.name(self.target, self.inspection))
+    }
+
+    /// How often an object says that it is referred to, and how often it was found to be. `None` of what is
+    /// no object, or never freed.
+    pub fn count(&self, reader: &mut Reader, object: u32) -> Option<Count> {
+        let addr = self.object(reader, object)?.addr;
+        let RefCount::Count(said) = self.model.refcount(reader, addr).ok()? else { return None };
+        let outside = self.outside.get(&object);
+        let count = Count {
+            said,
+            own: u64::from(object >= self.graph.first_static()),
+            found: u64::from(self.graph.referred(object)),
+            maybe: u64::from(self.graph.referred_maybe(object)),
+            outside: outside.map_or(0, |outside| u64::from(outside.words)),
+        };
+        // Words of an image that only look like an object are referred to by nobody.
+        Some(count).filter(|count| count.own == 0 || count.found + count.maybe + count.outside > 0)
+    }
+
+    /// Words outside of objects that may be references to an object that has more than objects account for.
+    pub fn outside(&self, object: u32) -> Option<&Outside> {
+        self.outside.get(&object)
     }
 
     /// The object of a node.

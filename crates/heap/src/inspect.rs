@@ -4,6 +4,7 @@ use crate::census::{Census, Known};
 use crate::kinds::{Domain, Sure};
 use crate::ledger::{KnownRange, Tally, tally};
 use crate::native;
+use crate::stacks::{Stack, stacks};
 use std::ops::Range;
 use wmr_alloc::glibc::{self, Glibc};
 use wmr_alloc::pymalloc::{self, PyMalloc};
@@ -23,6 +24,8 @@ pub struct Inspection {
     pub blocks: Blocks,
     pub census: Census,
     pub tally: Tally,
+    /// What each thread's Python code was doing.
+    pub stacks: Vec<Stack>,
     /// What could not be read or decided, and what it cost.
     pub notes: Vec<String>,
 }
@@ -149,9 +152,17 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
         Some(model) => Census::take(target, model, &blocks, &known),
         None => Census::without_python(&blocks, &known),
     };
+    if let Ok(python) = &python {
+        census.name_interned(&blocks, &python.interned(target).dicts);
+    }
     census.untrack(&blocks, &permanent.unwrap_or_default());
     let interpreter = python.as_ref().ok().map(|python| python.type_type);
     ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
+    ranges.extend(native::pointed_at(target, &blocks, &ranges));
+    let stacks = match (&python, &model) {
+        (Ok(python), Some(model)) => stacks(target, python, model, &mut notes),
+        _ => Vec::new(),
+    };
     all_read();
     let tally = tally(target, &blocks, &mut census, &ranges);
     notes.extend(pymalloc.notes.iter().cloned());
@@ -160,5 +171,5 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
         Err(e) => notes.push(e.to_string()),
     }
     notes.extend(blocks.notes().iter().cloned());
-    Ok(Inspection { python, model, pymalloc, glibc, blocks, census, tally, notes })
+    Ok(Inspection { python, model, pymalloc, glibc, blocks, census, tally, stacks, notes })
 }

@@ -5,22 +5,31 @@
 //! references (numbers, text, the allocators' and the collector's own links) is not looked at. What is
 //! not reached then cannot be freed by anybody.
 
-mod collector;
+mod audit;
+mod counts;
 mod cycles;
+mod drawing;
 mod lost;
 mod native;
+mod nearby;
 mod objects;
 mod references;
 mod roots;
 
-pub use cycles::Cycles;
+pub use audit::{Gap, Untraversed, library, untraversed};
+pub use counts::{Counted, Counts, Miscounted, counts};
+pub use cycles::{Cycles, Standing};
+pub use drawing::Step;
 pub use lost::{Lost, State};
 pub use native::{LostBlock, Native};
+pub use nearby::Content;
 pub use objects::Unheld;
 
 use crate::Inspection;
 use references::References;
+use rustc_hash::FxHashMap;
 use std::ops::Range;
+use wmr_cpython::collector::Collector;
 use wmr_memory::Target;
 
 /// Examples of a group.
@@ -37,8 +46,12 @@ pub struct Leaks {
     pub unheld: Vec<Unheld>,
     /// Cycles of objects that the collector has not taken, with what hangs on them.
     pub garbage: Vec<Cycles>,
-    /// Is the collector on? `None`: not known.
-    pub collector: Option<bool>,
+    /// Objects that are pointed into, by block: how often.
+    pub inside: FxHashMap<u32, u32>,
+    /// The collectors, one an interpreter; none where they are not known.
+    pub collectors: Vec<Collector>,
+    /// Objects that the collector was told to leave alone (`gc.freeze()`).
+    pub frozen: u64,
 }
 
 /// Looks for them.
@@ -48,11 +61,29 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
         Err(_) => Vec::new(),
     };
     dead.sort_by_key(|range| range.start);
-    let references = References::take(target, inspection, &dead);
-    let roots = roots::find(target, inspection, &dead);
+    let mut leaks = Leaks::default();
+    if let Ok(python) = &inspection.python {
+        leaks.collectors = python.collectors(target);
+        leaks.frozen =
+            python.gc.permanent(&mut target.reader(), inspection.blocks.len() as usize).len() as u64;
+    }
+    let mut references = References::take(target, inspection, &dead);
+    let mut roots = roots::find(target, inspection, &dead);
+    // What the collector gave up on is held by its list alone; the table of the list is not lost.
+    let lists = leaks.collectors.iter().filter_map(|collector| collector.garbage);
+    let lists: Vec<u32> = lists.filter_map(|list| Some(inspection.blocks.containing(list)?.id)).collect();
+    let is_table = |edge: &&u32| inspection.census.mark(*edge & !references::INTERIOR).as_object().is_none();
+    roots.extend(lists.iter().flat_map(|&list| references.of(list)).filter(is_table));
+    references.cut(lists);
+    let inside = references.all().iter().chain(&roots).filter(|edge| **edge & references::INTERIOR != 0);
+    for id in inside.map(|edge| edge & !references::INTERIOR) {
+        if inspection.census.mark(id).as_object().is_some() {
+            let count = leaks.inside.entry(id).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
     let lost = Lost::find(inspection, &references, &roots);
-    let cycles = cycles::find(target, inspection, &references, &lost);
-    let mut leaks = Leaks { collector: collector::is_enabled(target, inspection), ..Leaks::default() };
+    let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);
     leaks.unheld = objects::find(target, inspection, &lost, &cycles);
     leaks.garbage = cycles.groups;

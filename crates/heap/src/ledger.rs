@@ -320,6 +320,10 @@ fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
             None if target.threads.iter().any(|t| mapping.contains(t.sp)) => {
                 (Domain::Stack, "thread stack".to_owned(), String::new())
             }
+            // Of the first thread; the dynamic loader keeps its own beside it.
+            None if target.threads.iter().any(|t| mapping.contains(t.tls)) => {
+                (Domain::Stack, "thread-local storage".to_owned(), String::new())
+            }
             None => (Domain::Unknown, "anonymous mapping".to_owned(), String::new()),
         },
     };
@@ -327,7 +331,7 @@ fn label(target: &Target, mapping: &Mapping, kinds: &mut Kinds) -> KindId {
 }
 
 /// Charges of ranges asked for in address order: a cursor over the runs.
-struct Charger<'r> {
+pub(crate) struct Charger<'r> {
     runs: &'r [Run],
     /// The whole piece is in RAM, mapped by this process alone or by others too throughout: a state to
     /// charge it by, and nothing to look up.
@@ -335,7 +339,7 @@ struct Charger<'r> {
 }
 
 impl<'r> Charger<'r> {
-    fn new(runs: &'r [Run], piece: Range<u64>) -> Self {
+    pub fn new(runs: &'r [Run], piece: Range<u64>) -> Self {
         let first = runs.partition_point(|r| r.end <= piece.start);
         let runs = &runs[first..];
         let first = runs.first().map(|r| r.state).unwrap_or_default();
@@ -352,7 +356,7 @@ impl<'r> Charger<'r> {
     }
 
     #[inline]
-    fn charge(&mut self, range: Range<u64>) -> Charge {
+    pub fn charge(&mut self, range: Range<u64>) -> Charge {
         if let Some(state) = self.uniform {
             return Charge::of(state, range.end - range.start);
         }

@@ -1,17 +1,25 @@
 //! Names for native memory: blocks that the census left unknown, or knows only by who holds them.
 //!
 //! Owner first, signature second, content last: fields of C types that are known ([`fields`]), C++
-//! objects by their class ([`cpp`]), structures by their shape ([`signature`]), SQLite's by its owner ([`sqlite`]), then what those point to
-//! and what static data of images points to ([`reach`]). What is left stays unknown, and says what can be
+//! objects by their class ([`cpp`]), GObjects by their type ([`gobject`]), structures by their shape
+//! ([`signature`], [`media`]), SQLite's by its owner ([`sqlite`]), then what those point to and what static
+//! data of images points to ([`reach`]). What is left stays unknown, and says what can be
 //! seen in it ([`left`]).
 
 mod arrow;
 mod cpp;
 mod fields;
+mod gobject;
 mod left;
+mod loader;
+mod mappings;
+mod media;
 mod reach;
 mod signature;
 mod sqlite;
+mod swig;
+
+pub(crate) use mappings::pointed_at;
 
 use crate::census::Census;
 use crate::kinds::{Domain, KindId, Sure};
@@ -43,8 +51,12 @@ pub(crate) fn name(
     let mut sources = native.held();
     if let Some(model) = model {
         native.name_fields(model);
+        native.name_swig(model);
     }
     let objects = native.name_cpp();
+    let instances = native.name_gobjects();
+    let structures = native.name_media();
+    let libraries = native.name_libraries();
     let ranges = native.name_arrow(&objects);
     native.name_signatures();
     if let Some(model) = model {
@@ -53,7 +65,9 @@ pub(crate) fn name(
     // Numbers and pixels are no pointers.
     sources.retain(|block| native.kind_of(*block).is_some_and(|kind| !fields::is_content(kind)));
     native.reach(sources);
-    native.reach(objects.iter().map(|o| o.block).collect());
+    native.reach(objects.iter().map(|o| o.block).chain(instances).chain(structures).collect());
+    // What these point to has room that was never written.
+    native.reach_once(&libraries);
     native.reach_from_images(python);
     native.describe_the_rest();
     ranges
@@ -76,6 +90,16 @@ impl Native<'_> {
     /// Blocks known only by the object that points to them.
     fn held(&self) -> Vec<u32> {
         self.census.holders().map(|(block, _)| block).collect()
+    }
+
+    /// Is a block known by who holds it alone? It may learn what it is.
+    fn held_alone(&self) -> impl Fn(Mark) -> bool + Sync + '_ {
+        |mark| {
+            mark.as_kind().is_some_and(|kind| {
+                let kind = self.census.kinds.get(kind);
+                kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
+            })
+        }
     }
 
     /// Asks of each unnamed block, and of those `also` takes, what it is; in address order.

@@ -4,13 +4,19 @@
 //! were found: one that all references are known of is held by nothing else, and words that lead there
 //! are borrowed or stale, as behind the end of a free list.
 
+mod frames;
 mod modules;
+mod state;
 mod words;
 
 use crate::graph::{Graph, Reach};
 use crate::inspect::Inspection;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::Range;
+use wmr_cpython::Python;
 use wmr_cpython::model::RefCount;
+use wmr_cpython::refers::At;
+use wmr_cpython::state::State;
 use wmr_memory::{Reader, Target};
 
 /// What holds a root.
@@ -21,12 +27,27 @@ pub enum Holder {
         name: String,
         interpreter: i64,
     },
-    /// `sys.modules` itself, or the namespace of `sys`.
+    /// State of the interpreter of that number: `sys.modules` itself, codecs, hooks, caches.
     Interpreter {
-        what: &'static str,
+        what: String,
         interpreter: i64,
     },
-    /// Frames of Python code of the `PyThreadState` at that address.
+    /// A frame of the `PyThreadState` at that address, counted from the innermost, and what of it.
+    Frame {
+        thread: u64,
+        index: u32,
+        at: At,
+    },
+    /// A field of the `PyThreadState` at that address.
+    Thread {
+        thread: u64,
+        what: String,
+    },
+    /// The table of interned strings.
+    Interned,
+    /// Nothing that is known: it is never freed.
+    Immortal,
+    /// Frames that could not be followed, of the `PyThreadState` at that address.
     Frames {
         thread: u64,
     },
@@ -55,17 +76,45 @@ pub enum Holder {
 impl Holder {
     /// Is it there for certain, or only a word that looks like a reference?
     pub fn is_sure(&self) -> bool {
-        matches!(self, Holder::Module { .. } | Holder::Interpreter { .. } | Holder::Static { .. })
+        !matches!(
+            self,
+            Holder::Frames { .. }
+                | Holder::Global { .. }
+                | Holder::Register { .. }
+                | Holder::Stack { .. }
+                | Holder::Native { .. }
+        )
     }
 
     /// What people ask for first: paths from a lower group are preferred to those from a higher one.
     pub fn group(&self) -> usize {
         match self {
             Holder::Module { .. } => 0,
-            Holder::Frames { .. } => 1,
-            Holder::Interpreter { .. } | Holder::Static { .. } | Holder::Global { .. } => 2,
-            Holder::Native { .. } => 3,
+            Holder::Frame { .. } | Holder::Frames { .. } => 1,
+            Holder::Interpreter { .. }
+            | Holder::Thread { .. }
+            | Holder::Interned
+            | Holder::Static { .. }
+            | Holder::Global { .. } => 2,
+            Holder::Immortal | Holder::Native { .. } => 3,
             Holder::Stack { .. } | Holder::Register { .. } => 4,
+        }
+    }
+
+    /// The sort of holder, for machines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Holder::Module { .. } => "module",
+            Holder::Interpreter { .. } => "interpreter",
+            Holder::Frame { .. } | Holder::Frames { .. } => "frame",
+            Holder::Thread { .. } => "thread",
+            Holder::Interned => "interned",
+            Holder::Immortal => "immortal",
+            Holder::Global { .. } => "global",
+            Holder::Static { .. } => "type",
+            Holder::Register { .. } => "register",
+            Holder::Stack { .. } => "stack",
+            Holder::Native { .. } => "native",
         }
     }
 
@@ -74,15 +123,13 @@ impl Holder {
         match self {
             Holder::Module { name, interpreter: 0 } => format!("module {name}"),
             Holder::Module { name, interpreter } => format!("module {name} of interpreter {interpreter}"),
-            Holder::Interpreter { what, interpreter: 0 } => (*what).to_owned(),
+            Holder::Interpreter { what, interpreter: 0 } => what.clone(),
             Holder::Interpreter { what, interpreter } => format!("{what} of interpreter {interpreter}"),
-            Holder::Frames { thread } => {
-                let threads = inspection.python.iter().flat_map(|p| &p.interpreters).flat_map(|i| &i.threads);
-                match threads.into_iter().find(|t| t.addr == *thread).and_then(|t| t.native_id) {
-                    Some(tid) => format!("Python frames of thread {tid}"),
-                    None => format!("Python frames of the thread state at {thread:#x}"),
-                }
-            }
+            Holder::Frame { thread, index, at } => frames::name(target, inspection, *thread, *index, *at),
+            Holder::Frames { thread } => format!("Python frames of {}", frames::thread(inspection, *thread)),
+            Holder::Thread { thread, what } => format!("{what} of {}", frames::thread(inspection, *thread)),
+            Holder::Interned => "interned strings".to_owned(),
+            Holder::Immortal => "never freed".to_owned(),
             Holder::Global { image, addr } => {
                 let Some(image) = target.images.get(*image) else {
                     return format!("static data at {addr:#x}");
@@ -119,6 +166,26 @@ pub struct Root {
     pub holder: Holder,
 }
 
+/// All that holds objects from outside the graph.
+#[derive(Debug, Default)]
+pub struct Roots {
+    /// One a node.
+    pub list: Vec<Root>,
+    /// By object, as though nothing were folded: of those that have more references than objects have to them.
+    pub outside: FxHashMap<u32, Outside>,
+}
+
+/// Words outside of objects that are an object's address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outside {
+    pub words: u32,
+    /// Where the first few of them are.
+    pub holders: Vec<Holder>,
+}
+
+/// Holders of one object that are kept.
+const HOLDERS: usize = 4;
+
 /// Groups of [`Holder::group`].
 const GROUPS: usize = 5;
 
@@ -139,6 +206,11 @@ struct Found<'a> {
     reader: Reader<'a>,
     seen: FxHashSet<u32>,
     roots: Vec<Root>,
+    outside: FxHashMap<u32, Outside>,
+    state: State,
+    /// Ranges of memory that are looked at by themselves, or hold nothing: the interpreter's structures, and
+    /// the ends of free lists, where the pointers of what was taken from them are still.
+    elsewhere: Vec<Range<u64>>,
 }
 
 impl Found<'_> {
@@ -159,26 +231,39 @@ impl Found<'_> {
         }
     }
 
+    /// When it is the address of an object, which is held for certain.
+    fn kept(&mut self, addr: u64, holder: impl Fn() -> Holder) {
+        self.object(addr, &holder);
+        self.word(addr, |_| holder());
+    }
+
     /// When the word is the address of an object that somebody else than objects refers to.
-    fn word(&mut self, word: u64, holder: impl FnOnce() -> Holder) {
+    fn word(&mut self, word: u64, holder: impl FnOnce(&Self) -> Holder) {
         let Some(model) = &self.inspection.model else { return };
         let Some(object) = self.graph.node_of_its_own(self.inspection, model, word) else { return };
         let node = self.graph.part_of(object).map_or(object, |part| part.whole);
-        if self.seen.contains(&node) {
-            return;
-        }
-        let explained = match model.refcount(&mut self.reader, word) {
-            Ok(RefCount::Count(count)) => count <= u64::from(self.graph.referred(object)),
+        let counted = match model.refcount(&mut self.reader, word) {
+            Ok(RefCount::Count(count)) if count <= u64::from(self.graph.referred(object)) => return,
+            Ok(RefCount::Count(_)) => true,
             _ => false,
         };
-        if !explained {
-            self.add(node, holder);
+        let known = self.outside.get(&object).map_or(0, |outside| outside.holders.len());
+        let holder = (!self.seen.contains(&node) || counted && known < HOLDERS).then(|| holder(self));
+        if counted {
+            let outside = self.outside.entry(object).or_default();
+            outside.words = outside.words.saturating_add(1);
+            if known < HOLDERS {
+                outside.holders.extend(holder.clone());
+            }
+        }
+        if let Some(holder) = holder {
+            self.add(node, || holder);
         }
     }
 }
 
 /// All roots of a graph.
-pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Root> {
+pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Roots {
     let mut found = Found {
         target,
         inspection,
@@ -186,15 +271,24 @@ pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Vec<Root
         reader: target.reader(),
         seen: FxHashSet::default(),
         roots: Vec::new(),
+        outside: FxHashMap::default(),
+        state: inspection.python.as_ref().map(Python::state).unwrap_or_default(),
+        elsewhere: Vec::new(),
     };
+    found.elsewhere.extend(found.state.ranges());
+    found.elsewhere.extend(inspection.python.iter().flat_map(|python| python.free_lists(target).arrays));
+    found.elsewhere.sort_by_key(|range| range.start);
     found.modules();
     // Other static objects are met on the way, and what only looks like one is not.
     for ty in inspection.census.types.iter().filter(|ty| inspection.blocks.find(ty.addr).is_none()) {
         found.object(ty.addr, || Holder::Static { ty: ty.addr });
     }
     found.frames();
+    found.states();
     found.globals();
     found.native_blocks();
     found.stacks();
-    found.roots
+    found.interned();
+    found.immortal();
+    Roots { list: found.roots, outside: found.outside }
 }

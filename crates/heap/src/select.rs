@@ -4,18 +4,20 @@
 //! only the columns an expression names are filled in, and only rows that are wanted are kept.
 
 use crate::filter::{Batch, Bound, Column, Filter, NO_TEXT, Texts, Type};
+use crate::graph::Bits;
 use crate::inspect::Inspection;
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::ledger::state_name;
 use rayon::prelude::*;
-use wmr_alloc::{SpanKind, State};
+use rustc_hash::FxHashSet;
+use wmr_alloc::State;
 use wmr_cpython::model::RefCount;
 use wmr_memory::{Reader, Target};
 
 /// Rows that are evaluated together.
 const BATCH: usize = 4096;
 /// From a malloc chunk to what malloc returns for it.
-const CHUNK_HEADER: u64 = 16;
+pub(crate) const CHUNK_HEADER: u64 = 16;
 /// What the interpreter itself answers for an immortal object.
 pub const IMMORTAL: u32 = u32::MAX;
 
@@ -52,6 +54,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The used block; none of free memory.
+    pub fn block(&self) -> Option<u32> {
+        self.id
+    }
+
     /// Rows of one name have the same.
     pub(crate) fn name_code(&self) -> u32 {
         self.name
@@ -118,38 +125,74 @@ impl<'a> Listing<'a> {
 
     /// Which rows match.
     pub fn select(&self, states: States, filter: Option<&Filter>, order: Order) -> Selection {
-        let bound = filter.map(|filter| filter.bind(self));
         let sort = order.by.map(|column| Sort::new(self, column, order.descending));
-        let parts: Vec<Selection> = (0..self.inspection.blocks.spans().len())
-            .into_par_iter()
-            .map_init(
-                || self.target.reader(),
-                |reader, span| {
-                    let mut part = Part {
-                        listing: self,
-                        bound: bound.as_ref(),
-                        sort: sort.as_ref(),
-                        limit: order.limit,
-                        reader,
-                        batch: Vec::with_capacity(BATCH),
-                        found: Selection::default(),
-                    };
-                    self.for_each_row(span, states, &mut |row| part.push(row));
-                    part.finish()
-                },
-            )
-            .collect();
+        self.sorted(states, filter, sort, order.limit)
+    }
+
+    /// Which used blocks match, by the name of their type and then by their reference counts, the largest first.
+    pub fn by_type_and_refcount(&self, filter: Option<&Filter>, limit: usize) -> Selection {
+        let sort = Sort { refcounts: true, ..Sort::new(self, Column::Type, false) };
+        self.sorted(States::Used, filter, Some(sort), limit)
+    }
+
+    fn sorted(&self, states: States, filter: Option<&Filter>, sort: Option<Sort>, limit: usize) -> Selection {
+        let bound = filter.map(|filter| filter.bind(self));
+        let parts = self.by_span(states, bound.as_ref(), || Part::new(self, sort.as_ref(), limit));
         let mut whole = Selection::default();
-        for part in parts {
+        for part in parts.into_iter().map(Part::finish) {
             whole.count += part.count;
             whole.bytes = whole.bytes.saturating_add(part.bytes);
             whole.rows.extend(part.rows);
         }
         whole.rows.par_sort_unstable_by_key(|row| (row.key, row.addr));
-        if order.limit > 0 {
-            whole.rows.truncate(order.limit);
+        if limit > 0 {
+            whole.rows.truncate(limit);
         }
         whole
+    }
+
+    /// Used blocks that match, by id, and the addresses of free memory that does.
+    pub(crate) fn chosen(&self, filter: &Filter) -> (Bits, FxHashSet<u64>) {
+        struct Chosen<'c>(&'c Bits, Vec<u64>);
+        impl Sink for Chosen<'_> {
+            fn add(&mut self, _: &mut Reader, row: Row) {
+                match row.id {
+                    Some(id) => drop(self.0.insert(id)),
+                    None => self.1.push(row.addr),
+                }
+            }
+        }
+        let used = Bits::new(self.inspection.blocks.len());
+        let parts = self.by_span(States::All, Some(&filter.bind(self)), || Chosen(&used, Vec::new()));
+        let free = parts.into_iter().flat_map(|part| part.1).collect();
+        (used, free)
+    }
+
+    /// Gives the rows that match to a sink a span.
+    fn by_span<S: Sink + Send>(
+        &self,
+        states: States,
+        bound: Option<&Bound>,
+        sink: impl Fn() -> S + Sync,
+    ) -> Vec<S> {
+        (0..self.inspection.blocks.spans().len())
+            .into_par_iter()
+            .map_init(
+                || self.target.reader(),
+                |reader, span| {
+                    let mut matching = Matching {
+                        listing: self,
+                        bound,
+                        reader,
+                        batch: Vec::with_capacity(BATCH),
+                        sink: sink(),
+                    };
+                    self.for_each_row(span, states, &mut |row| matching.push(row));
+                    matching.flush();
+                    matching.sink
+                },
+            )
+            .collect()
     }
 
     fn for_each_row(&self, span: usize, states: States, f: &mut dyn FnMut(Row)) {
@@ -215,18 +258,12 @@ impl<'a> Listing<'a> {
     }
 
     fn arena(&self, row: &Row) -> Option<u64> {
-        match self.inspection.blocks.spans()[row.span as usize].kind {
-            SpanKind::Heap { arena } => {
-                let glibc = self.inspection.glibc.as_ref().ok()?;
-                glibc.arenas.get(arena as usize).map(|arena| arena.addr)
-            }
-            SpanKind::Pymalloc { .. } => {
-                let arenas = &self.inspection.pymalloc.arenas;
-                let after = arenas.partition_point(|arena| arena.addr <= row.addr);
-                arenas.get(after.checked_sub(1)?).map(|arena| arena.addr)
-            }
-            SpanKind::Mmapped | SpanKind::Slots { .. } => None,
-        }
+        self.inspection.arena(row.span as usize, row.addr)
+    }
+
+    /// Address of the object in a row's block.
+    pub fn object_of(&self, reader: &mut Reader, row: &Row) -> Option<u64> {
+        self.object(reader, row.id?)
     }
 
     fn object(&self, reader: &mut Reader, id: u32) -> Option<u64> {
@@ -235,7 +272,8 @@ impl<'a> Listing<'a> {
         Some(inspection.object_in(inspection.model.as_ref()?, reader, block)?.0.addr)
     }
 
-    fn refcount(&self, reader: &mut Reader, row: &Row) -> Option<u32> {
+    /// 2³²−1 of an immortal object.
+    pub fn refcount(&self, reader: &mut Reader, row: &Row) -> Option<u32> {
         let object = self.object(reader, row.id?)?;
         match self.inspection.model.as_ref()?.refcount(reader, object).ok()? {
             RefCount::Count(n) => Some(u32::try_from(n).unwrap_or(IMMORTAL)),
@@ -283,7 +321,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The name of a row, and nothing that takes the target to know.
-    pub(crate) fn named_facts(&self, row: &Row) -> Facts<'_> {
+    pub fn named_facts(&self, row: &Row) -> Facts<'_> {
         let (domain, kind, detail, sure) = self.named(row.name);
         let ty = self.inspection.census.types.get(row.name as usize);
         Facts {
@@ -350,6 +388,8 @@ struct Sort {
     descending: bool,
     /// Of a column of text: the place of each code among all.
     ranks: Vec<u32>,
+    /// Rows of one text by their reference counts.
+    refcounts: bool,
 }
 
 impl Sort {
@@ -362,7 +402,7 @@ impl Sort {
             let rank = |code| texts.partition_point(|text| *text < listing.text(column, code)) as u32;
             ranks = (0..count).map(rank).collect();
         }
-        Sort { column, descending, ranks }
+        Sort { column, descending, ranks, refcounts: false }
     }
 
     /// What has no value comes last, in either direction.
@@ -374,6 +414,9 @@ impl Sort {
             }
         };
         match value {
+            Some(rank) if self.refcounts => {
+                rank << 32 | i64::from(u32::MAX - listing.refcount(reader, row).unwrap_or(0))
+            }
             Some(value) if self.descending => -value,
             Some(value) => value,
             None => i64::MAX,
@@ -381,18 +424,21 @@ impl Sort {
     }
 }
 
-/// What one span adds to a selection.
-struct Part<'p, 'a, 'r> {
-    listing: &'p Listing<'a>,
-    bound: Option<&'p Bound>,
-    sort: Option<&'p Sort>,
-    limit: usize,
-    reader: &'p mut Reader<'r>,
-    batch: Vec<Row>,
-    found: Selection,
+/// What is done with rows that match, in address order within a span.
+trait Sink {
+    fn add(&mut self, reader: &mut Reader, row: Row);
 }
 
-impl Part<'_, '_, '_> {
+/// Rows of one span on their way to a sink, batch by batch.
+struct Matching<'p, 'a, 'r, S> {
+    listing: &'p Listing<'a>,
+    bound: Option<&'p Bound>,
+    reader: &'p mut Reader<'r>,
+    batch: Vec<Row>,
+    sink: S,
+}
+
+impl<S: Sink> Matching<'_, '_, '_, S> {
     fn push(&mut self, row: Row) {
         self.batch.push(row);
         if self.batch.len() == BATCH {
@@ -402,30 +448,48 @@ impl Part<'_, '_, '_> {
 
     fn flush(&mut self) {
         let rows = std::mem::take(&mut self.batch);
-        let selected = match self.bound {
+        match self.bound {
             Some(bound) => {
                 let mut batch = RowBatch { listing: self.listing, reader: self.reader, rows: &rows };
-                bound.select(&mut batch, rows.len() as u32)
+                for index in bound.select(&mut batch, rows.len() as u32) {
+                    self.sink.add(self.reader, rows[index as usize]);
+                }
             }
-            None => (0..rows.len() as u32).collect(),
-        };
-        for index in selected {
-            let mut row = rows[index as usize];
-            self.found.count += 1;
-            self.found.bytes = self.found.bytes.saturating_add(row.bytes);
-            match self.sort {
-                Some(sort) => row.key = sort.key(self.listing, self.reader, &row),
-                // By address, which is the order they come in.
-                None if self.limit > 0 && self.found.rows.len() >= self.limit => continue,
-                None => {}
-            }
-            self.found.rows.push(row);
+            None => rows.iter().for_each(|row| self.sink.add(self.reader, *row)),
         }
         self.batch = rows;
         self.batch.clear();
+    }
+}
+
+/// What one span adds to a selection.
+struct Part<'p, 'a> {
+    listing: &'p Listing<'a>,
+    sort: Option<&'p Sort>,
+    limit: usize,
+    found: Selection,
+}
+
+impl Sink for Part<'_, '_> {
+    fn add(&mut self, reader: &mut Reader, mut row: Row) {
+        self.found.count += 1;
+        self.found.bytes = self.found.bytes.saturating_add(row.bytes);
+        match self.sort {
+            Some(sort) => row.key = sort.key(self.listing, reader, &row),
+            // By address, which is the order they come in.
+            None if self.limit > 0 && self.found.rows.len() >= self.limit => return,
+            None => {}
+        }
+        self.found.rows.push(row);
         if self.limit > 0 && self.found.rows.len() > self.limit + BATCH {
             self.cut();
         }
+    }
+}
+
+impl<'p, 'a> Part<'p, 'a> {
+    fn new(listing: &'p Listing<'a>, sort: Option<&'p Sort>, limit: usize) -> Self {
+        Part { listing, sort, limit, found: Selection::default() }
     }
 
     /// Keeps no more than the limit.
@@ -438,7 +502,6 @@ impl Part<'_, '_, '_> {
     }
 
     fn finish(mut self) -> Selection {
-        self.flush();
         self.cut();
         self.found
     }

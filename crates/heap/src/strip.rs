@@ -82,7 +82,9 @@ impl Strip {
         let spans = 0..inspection.blocks.spans().len();
         let mut edges: Vec<Vec<u64>> = spans.into_par_iter().map(|span| splitter.span(span)).collect();
         edges.push(around(target, inspection));
-        strip.edges = edges.concat();
+        strip.edges.reserve_exact(edges.iter().map(Vec::len).sum());
+        // Each is let go when it has been copied.
+        edges.into_iter().for_each(|list| strip.edges.extend(list));
         strip.edges.par_sort_unstable();
         if let Ok(python) = &inspection.python
             && let Some(key) = python.image(target).and_then(|image| image.symbol("_Py_HashSecret"))
@@ -125,12 +127,15 @@ impl Strip {
     }
 }
 
-/// Up to 16 bits, or up to 40 and not a piece of text.
+/// Up to 16 bits, or up to 40 and not a piece of text, however wide its characters are.
 fn is_small_number(word: u64) -> bool {
-    let printable = |byte: &u8| (0x20..0x7f).contains(byte) || (9..=13).contains(byte) || *byte >= 0xa0;
-    let bytes = word.to_le_bytes();
-    let used = 8 - word.leading_zeros() as usize / 8;
-    word < 1 << 16 || word < 1 << 40 && !bytes[..used].iter().all(printable)
+    let latin = |unit: u64| matches!(unit, 0x20..0x7f | 9..=13 | 0xa0..0x250);
+    // Units of so many bits, up to the last that is not zero: are they characters?
+    let text = |bits: u32| {
+        let units = (64 - word.leading_zeros()).div_ceil(bits);
+        (0..units).all(|i| latin(word >> (i * bits) & ((1 << bits) - 1)))
+    };
+    word < 1 << 16 || word < 1 << 40 && !text(8) && !text(16) && !text(32)
 }
 
 impl Redact for Strip {
@@ -320,7 +325,11 @@ mod tests {
         for text in ["abc", "pass", "hunt2", "12345678", "\u{e9}t\u{e9}"] {
             assert!(!is_small_number(word(text.as_bytes())), "{text}");
         }
-        for number in [0, 7, 65535, 0x21000, 1_000_000, 16_000_000] {
+        // Two characters of 16 or 32 bits.
+        for text in [0x62_0061, 0x62_0000_0061, 0xe9_0000_0061] {
+            assert!(!is_small_number(text), "{text:#x}");
+        }
+        for number in [0, 7, 65535, 0x21000, 1_000_000, 16_000_000, 3 << 32 | 8] {
             assert!(is_small_number(number), "{number}");
         }
     }

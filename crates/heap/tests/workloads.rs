@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use wmr_alloc::SpanKind;
-use wmr_heap::{Inspection, TypeRow, inspect};
+use wmr_heap::{Inspection, Sure, TypeRow, inspect};
 use wmr_memory::Target;
 use wmr_memory::live::attach;
 use wmr_testing::{Interpreter, at_rest, build_extension, python, venv};
@@ -47,6 +47,13 @@ impl Seen {
         let named = self.inspection.tally.ledger.heap_named_percent();
         eprintln!("{}: heap named {named:.2} %", self.python);
         assert!(named >= percent, "{}: {named:.2} % of the heap named, not {percent}", self.python);
+        let rows = self.inspection.by_kind();
+        let guesses = rows.iter().filter(|row| row.kind.sure == Sure::Guess);
+        let guessed: u64 = guesses.map(|row| row.amount.charge.total()).sum();
+        let ledger = &self.inspection.tally.ledger;
+        let heap = ledger.named_heap() + ledger.unknown();
+        assert!(100 * guessed < 3 * heap, "{}: {guessed} bytes guessed of {heap}", self.python);
+        assert!(rows.iter().all(|row| !row.kind.kind.contains("uncategorized")), "{}", self.python);
     }
 
     /// Used pymalloc blocks that are objects, claimed by one, or free-listed.

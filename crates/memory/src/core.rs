@@ -1,6 +1,6 @@
 //! ELF core files, as the kernel and gcore write them.
 //!
-//! Nothing is copied: the file is mapped, and a read costs what it touches.
+//! Nothing is copied: a read costs what it touches.
 
 mod arguments;
 mod headers;
@@ -14,7 +14,7 @@ mod write;
 
 pub use write::{CoreWritten, WriteError, write_core};
 
-use crate::file::FileBytes;
+use crate::stored::Stored;
 use crate::{Capture, Method, Process, Target, TargetKind, find_images};
 use headers::Headers;
 use memory::CoreMemory;
@@ -87,12 +87,8 @@ pub fn open_core(path: &Path, options: &CoreOptions) -> Result<Target, CoreError
         file = unpacked.file;
         notes.extend(unpacked.note);
     }
-    let bytes = match FileBytes::map(&file) {
-        Some(bytes) => bytes,
-        None if file.metadata().map_err(read_error)?.len() == 0 => return Err(CoreError::Empty),
-        None => return Err(read_error(io::Error::other("it cannot be mapped"))),
-    };
-    open(bytes, metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), notes, Some(options))
+    let core = Stored::of(file).ok_or(CoreError::NotAFile)?;
+    open(core, metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), notes, Some(options))
 }
 
 /// Opens a core held in memory. No file is opened on its behalf, whatever names it gives.
@@ -100,12 +96,12 @@ pub fn open_core(path: &Path, options: &CoreOptions) -> Result<Target, CoreError
 /// # Errors
 /// As [`open_core`].
 pub fn open_core_bytes(bytes: Vec<u8>) -> Result<Target, CoreError> {
-    open(FileBytes::Owned(Arc::new(bytes)), SystemTime::UNIX_EPOCH, Vec::new(), None)
+    open(Stored::owned(bytes), SystemTime::UNIX_EPOCH, Vec::new(), None)
 }
 
 /// `files`: where files may be looked for.
 fn open(
-    core: FileBytes,
+    core: Stored,
     time: SystemTime,
     mut notes: Vec<String>,
     files: Option<&CoreOptions>,
@@ -133,6 +129,7 @@ fn open(
         exe: arguments::executable(&areas, &said, &memory),
         cmdline: arguments::command_line(&said, &memory),
         auxv: said.auxv.clone(),
+        siginfo: said.siginfo.clone(),
         ..Process::default()
     };
     let capture = Capture { method: Method::File, pause: Duration::ZERO, consistent: true, time };

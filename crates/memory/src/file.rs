@@ -1,6 +1,7 @@
 //! Files behind mappings.
 
 use crate::Mapping;
+use memmap2::UncheckedAdvice;
 use rustc_hash::FxHashSet;
 use std::fs::{File, Metadata};
 use std::ops::Range;
@@ -15,12 +16,9 @@ pub trait FileSource {
     fn open(&self, mapping: &Mapping) -> Option<File>;
 }
 
-/// Bytes of an ELF or core file: mapped, so that only what is looked at is read.
+/// Bytes of a program or library: mapped, so that only what is looked at is read.
 #[derive(Clone)]
-pub(crate) enum FileBytes {
-    Mapped(Arc<memmap2::Mmap>),
-    Owned(Arc<Vec<u8>>),
-}
+pub(crate) struct FileBytes(Arc<memmap2::Mmap>);
 
 impl FileBytes {
     /// Maps a regular file; `None` for anything else and for an empty one.
@@ -33,7 +31,7 @@ impl FileBytes {
         // it while we look: changed bytes are harmless, as nothing read from here is trusted twice,
         // but a file cut short raises SIGBUS, as it does for every program that runs from it.
         let map = unsafe { memmap2::Mmap::map(file) }.ok()?;
-        Some(FileBytes::Mapped(Arc::new(map)))
+        Some(FileBytes(Arc::new(map)))
     }
 
     /// The part of `range` that lies in the file.
@@ -44,14 +42,21 @@ impl FileBytes {
     }
 }
 
+impl FileBytes {
+    /// Lets go of what was looked at: it counts as this program's memory, and will be read anew if need be.
+    pub fn forget(&self, range: Range<u64>) {
+        let part = self.clipped(range);
+        let at = part.as_ptr() as usize - self.as_ptr() as usize;
+        // SAFETY: the mapping is of a file and never written to, so that the same bytes come back.
+        let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, at, part.len()) };
+    }
+}
+
 impl std::ops::Deref for FileBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            FileBytes::Mapped(map) => map,
-            FileBytes::Owned(bytes) => bytes,
-        }
+        &self.0
     }
 }
 

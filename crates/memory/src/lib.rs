@@ -13,6 +13,7 @@ mod mapping;
 mod output;
 mod reader;
 mod snapshot;
+mod stored;
 pub mod synthetic;
 mod target;
 mod text;

@@ -12,6 +12,7 @@ mod copying;
 mod error;
 mod families;
 mod files;
+mod frame;
 mod headroom;
 mod list;
 mod memory;
@@ -28,6 +29,7 @@ mod watched;
 pub use clone::Lost;
 pub use error::{AttachError, Denied, Laggard};
 pub use families::{Descent, Families, Worker, descent, families};
+pub use frame::{Frame, frame};
 pub use list::{ProcessList, PythonProcess, processes};
 pub use predict::Burden;
 pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};
@@ -56,6 +58,9 @@ pub struct LiveOptions {
     pub stop_patience: Duration,
     /// Bytes to copy at most. `None`: nine tenths of what the system and our cgroup have left.
     pub max_memory: Option<u64>,
+    /// Copy what a clone has at once and let go of it, rather than read it while it is needed: as long as
+    /// it lives, each page that the process writes to for the first time has to be copied.
+    pub hold: bool,
 }
 
 /// Ways to a picture.
@@ -78,6 +83,7 @@ impl Default for LiveOptions {
             stop_budget: Duration::from_millis(5),
             stop_patience: Duration::from_secs(3),
             max_memory: None,
+            hold: false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Snapshot files: a target that was kept, to be looked at elsewhere and later.
 //!
 //! A file holds the memory that the process had of its own, packed in chunks with checksums, the parts of
-//! programs and libraries that the analyses read, and everything that was known of the process. It is
-//! mapped, and a chunk is unpacked when it is read. The format is described in docs/snapshot-format.md.
+//! programs and libraries that the analyses read, and everything that was known of the process. A chunk is
+//! read and unpacked when it is asked for. The format is described in docs/snapshot-format.md.
 
 mod facts;
 mod files;
@@ -13,7 +13,7 @@ mod write;
 
 pub use write::{Kept, Redact, SnapshotOptions, write_snapshot};
 
-use crate::file::FileBytes;
+use crate::stored::Stored;
 use crate::{Mapping, Run, Target, TargetKind, find_images};
 use facts::Facts;
 use files::KeptFiles;
@@ -59,7 +59,7 @@ pub fn is_snapshot(path: &Path) -> bool {
 pub fn open_snapshot(path: &Path) -> Result<Target, SnapshotError> {
     let error = |source| SnapshotError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(error)?;
-    open(FileBytes::map(&file).ok_or(SnapshotError::NotASnapshot)?, Some(file))
+    open(Stored::of(file).ok_or(SnapshotError::NotASnapshot)?)
 }
 
 /// Opens a snapshot held in memory.
@@ -67,11 +67,11 @@ pub fn open_snapshot(path: &Path) -> Result<Target, SnapshotError> {
 /// # Errors
 /// As [`open_snapshot`].
 pub fn open_snapshot_bytes(bytes: Vec<u8>) -> Result<Target, SnapshotError> {
-    open(FileBytes::Owned(Arc::new(bytes)), None)
+    open(Stored::owned(bytes))
 }
 
-fn open(file: FileBytes, reader: Option<File>) -> Result<Target, SnapshotError> {
-    let mut chunks = Chunks::find(file, reader)?;
+fn open(file: Stored) -> Result<Target, SnapshotError> {
+    let mut chunks = Chunks::find(file)?;
     let mut facts = read_facts(&mut chunks)?;
     if !matches!(facts.machine.as_str(), "x86_64" | "aarch64") {
         return Err(SnapshotError::Machine(crate::image::shown(facts.machine.as_bytes())));

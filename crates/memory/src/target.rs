@@ -122,6 +122,10 @@ pub struct Process {
     /// unknown.
     #[serde(with = "text::latin1")]
     pub auxv: Vec<u8>,
+    /// The signal that the first of its threads had when a core was written, as the kernel's `siginfo_t`;
+    /// empty when unknown.
+    #[serde(with = "text::latin1")]
+    pub siginfo: Vec<u8>,
 }
 
 /// One opened target: what every layer above works on.

@@ -80,6 +80,23 @@ fn reads_end_where_the_stored_bytes_end() {
 }
 
 #[test]
+fn a_file_cut_short_while_it_is_open_is_a_fault() {
+    let mut core = CoreBuilder::new();
+    let bytes: Vec<u8> = (0..0x4_0000u32).map(|at| (at >> 4) as u8).collect();
+    core.segment(A, &bytes, 0x4_0000, 6);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &core.build()).unwrap();
+    let target = open_core(file.path(), &CoreOptions::default()).unwrap();
+    let mut reader = target.reader();
+    assert_eq!(reader.array::<16>(A + 0x3_0000).unwrap(), bytes[0x3_0000..0x3_0010]);
+    let left = file.as_file().metadata().unwrap().len() - 0x2_0800;
+    file.as_file().set_len(left).unwrap();
+    assert_eq!(read(&target, A + 0x1_f000, 0x800), Ok(bytes[0x1_f000..0x1_f800].to_vec()));
+    assert_eq!(read(&target, A + 0x1_f000, 0x2000), Err(Fault::new(A + 0x1_f800, Why::Truncated)));
+    assert_eq!(reader.u64(A + 0x2_0000), Err(Fault::new(A + 0x2_0000, Why::Truncated)));
+}
+
+#[test]
 fn what_is_no_core_is_declined_by_name() {
     let error = |bytes: &[u8]| open_core_bytes(bytes.to_vec()).err().unwrap().to_string();
     assert!(error(b"").contains("empty"));

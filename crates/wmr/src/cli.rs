@@ -23,7 +23,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not a Python process
 6 more was lost than wmr leaks was told to let pass.";
 
 #[derive(Debug, Parser)]
-#[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true)]
+#[command(name = "wmr", version, after_help = AFTER, arg_required_else_help = true, args_override_self = true)]
 /// Dude, where's my RAM? Every resident byte of a Python process named, from outside.
 ///
 /// Looks at a live process, a core or a snapshot; nothing runs in the process and nothing is written to it.
@@ -133,6 +133,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
         csv: Csv,
     },
     /// Blocks that match an expression, used and free ones
@@ -176,6 +178,9 @@ pub enum Command {
         /// Bytes of the block to show
         #[arg(long, value_name = "N", default_value_t = 128)]
         bytes: u64,
+        /// What would be freed with the object too: all references are followed for it
+        #[arg(long)]
+        refs: bool,
     },
     /// Bytes at an address, in hexadecimal and as text
     Hexdump {
@@ -199,6 +204,8 @@ pub enum Command {
         /// Rows to show, 0 for all; default: 40 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Keep how a process is now under a name, to compare with later
     Label {
@@ -213,8 +220,18 @@ pub enum Command {
         target: OsString,
     },
     /// Arenas of pymalloc and malloc: used, free, fragmentation, what pins them
-    #[command(visible_alias = "cpython-allocators")]
     Arenas {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Arenas to show, 0 for all; default: 20 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Only one malloc arena: its number (the main one is 0) or its address
+        #[arg(long, value_name = "N")]
+        arena: Option<String>,
+    },
+    /// Arenas of pymalloc with their free pools, as gdb-heap showed them
+    CpythonAllocators {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Arenas to show, 0 for all; default: 20 for people, all for machines
@@ -236,22 +253,55 @@ pub enum Command {
     Sizes {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// Of what: types, or used blocks by size as wmr heap --by size has them
+        #[arg(long, value_name = "WHAT", default_value = "type")]
+        by: SizesBy,
+        /// Rows of blocks to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        csv: Csv,
     },
-    /// Who holds an object, or the objects of a type: from a module, a frame or a variable on
+    /// What an object refers to, and what refers to it
+    Refs {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Of an object, or anywhere in it
+        #[arg(value_name = "ADDR")]
+        addr: String,
+        /// Levels of references to show, both ways
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        depth: u8,
+        /// References of each side to list, 0 for all; default: 100,000 for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// Who holds an object, or many: from a module, a frame or a variable on
     Path {
         /// A pid, a core or a snapshot file
         target: OsString,
         /// Of an object, or anywhere in it
-        #[arg(required_unless_present = "ty")]
+        #[arg(required_unless_present_any = ["ty", "where", "arena"], conflicts_with_all = ["ty", "where", "arena"])]
         addr: Option<String>,
         /// All objects of this type, by its qualified name or the last part of it
-        #[arg(long = "type", value_name = "TYPE", conflicts_with = "addr")]
+        #[arg(long = "type", value_name = "TYPE")]
         ty: Option<String>,
-        /// Steps to show, 0 for all; default: 30 for people, all for machines
+        /// Ways to show: of one object those that share no step; default 3; of many 100 for machines
+        #[arg(long, value_name = "N")]
+        paths: Option<usize>,
+        /// Steps of the tree to show, 0 for all; default: 30 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        fold: Fold,
     },
-    /// What would be freed with each object, or with all of a type
+    /// What would be freed with each object, with all of a type, with a module or a root
     Retained {
         /// A pid, a core or a snapshot file
         target: OsString,
@@ -259,13 +309,119 @@ pub enum Command {
         #[arg(long, value_name = "WHAT", default_value = "object")]
         by: RetainedBy,
         /// Rows to show, 0 for all; default: 25 for people
+        #[arg(long, visible_alias = "top", value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// What hangs together: what retains what, from the roots or from one object on
+    Tree {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Of an object, or anywhere in it; default: from the roots
+        #[arg(value_name = "ADDR")]
+        addr: Option<String>,
+        /// Levels to show
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+        depth: u8,
+        /// Branches of each branch to show
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        width: u16,
+        /// Rows to show, 0 for all; default: 60 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
     },
-    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected
+    /// What would be freed if some objects went away
+    WhatIf {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The objects that go: SQL's WHERE, e.g. "type = 'app.Entry'"
+        #[arg(long, value_name = "WHERE")]
+        without: String,
+        /// Types to show, 0 for all; default: 25 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        fold: Fold,
+    },
+    /// Classes and built-in types: instances, subclasses, and which are there several times
+    Types {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// What comes first
+        #[arg(long, value_name = "WHAT", default_value = "bytes")]
+        sort: TypesSort,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// What each thread is doing: its Python frames, their variables, and what each alone keeps
+    Threads {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// The variables of each frame
+        #[arg(long)]
+        locals: bool,
+        /// All frames and tasks, not the innermost ones alone
+        #[arg(long)]
+        all: bool,
+    },
+    /// The references to all objects together, as sys.gettotalrefcount() counts them in a debug build
+    TotalRefs {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Types to show, 0 for all; default: 25 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// The objects there are with their reference counts, by type, as PYTHONDUMPREFS has them written
+    Alive {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        #[command(flatten)]
+        scope: Scope,
+        /// Order by a column, e.g. refcount or bytes; default: by type, then by reference count
+        #[arg(long, value_name = "COLUMN")]
+        sort: Option<String>,
+        /// Rows to show, 0 for all; default: 40 for people, all for machines
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        csv: Csv,
+    },
+    /// Write the graph of objects to a file that other programs read
+    Export {
+        /// A pid, a core or a snapshot file
+        target: OsString,
+        /// Whose format it is
+        #[arg(long, value_name = "FORMAT")]
+        format: ExportFormat,
+        /// Where to write it; packed when its name ends with .gz
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// What nobody can reach: lost native blocks, objects nobody holds, cycles not collected; what accumulates;
+    /// of a series of snapshots, what grew
     Leaks {
         /// A pid, a core or a snapshot file
         target: OsString,
+        /// Later ones of the same program, oldest first: what grew from each to the next
+        #[arg(value_name = "LATER")]
+        later: Vec<OsString>,
+        /// Why the object at this address is held: the way from a root to it, and what is thought of each step
+        #[arg(long, value_name = "ADDR", conflicts_with_all = ["later", "known", "fail_on"])]
+        story: Option<String>,
         /// Findings to show, 0 for all; default: 12 for people, all for machines
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
@@ -297,22 +453,27 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
-    /// Wait until a process has grown to a size, then keep it, before it is killed for that
+    /// Tell what grows in a process, look by look; or wait until it has grown to a size and keep it then, before
+    /// it is killed for that
     Watch {
         /// A pid
         target: OsString,
-        /// Resident size to wait for, e.g. 2G
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        rss: u64,
-        /// The snapshot to write then
-        #[arg(long, value_name = "FILE")]
-        snapshot: PathBuf,
-        /// Time between looks, e.g. 500ms, 10s or 1m
-        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
-        every: Duration,
-        /// Give up after so many looks
+        /// Time between looks, e.g. 500ms, 10s or 1m; longer where looking would cost the process more than
+        /// 1 % of its time. Default: 30s, with --rss 1s
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        every: Option<Duration>,
+        /// So many looks
         #[arg(long, value_name = "N")]
         times: Option<u64>,
+        /// Until it has grown by so much since the first look, e.g. 500M
+        #[arg(long, value_name = "GROWTH", value_parser = parse_size)]
+        until: Option<u64>,
+        /// Resident size to wait for, e.g. 2G: looks at nothing else
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "snapshot", conflicts_with = "until")]
+        rss: Option<u64>,
+        /// The snapshot to write when that is so
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
         /// Replace the file if there is one
         #[arg(long)]
         force: bool,
@@ -342,9 +503,8 @@ pub enum Command {
 /// What every listing of blocks understands.
 #[derive(Debug, Clone, Args)]
 pub struct ListingOptions {
-    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
-    #[arg(id = "where", long = "where", value_name = "WHERE")]
-    pub filter: Option<String>,
+    #[command(flatten)]
+    pub scope: Scope,
     /// Rows to show, 0 for all; default: 40 for people, all for machines
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -354,11 +514,34 @@ pub struct ListingOptions {
     /// Columns to show, e.g. addr,bytes,kind,owner
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub columns: Vec<String>,
+    #[command(flatten)]
+    pub csv: Csv,
+}
+
+/// Which blocks an answer is about.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Scope {
+    /// Only blocks that match: SQL's WHERE, e.g. "domain = 'malloc' and bytes >= 1M"
+    #[arg(id = "where", long = "where", value_name = "WHERE")]
+    pub filter: Option<String>,
     /// Only blocks of one malloc arena: its number in wmr arenas (the main one is 0) or its address
     #[arg(long, value_name = "N")]
     pub arena: Option<String>,
-    #[command(flatten)]
-    pub csv: Csv,
+}
+
+impl Scope {
+    pub fn is_given(&self) -> bool {
+        self.filter.is_some() || self.arena.is_some()
+    }
+}
+
+/// Rows of `wmr sizes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SizesBy {
+    /// Built-in types, and dicts by entries
+    Type,
+    /// Used blocks
+    Size,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -368,6 +551,13 @@ pub struct Csv {
     pub csv: bool,
 }
 
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Fold {
+    /// Dicts and other parts of objects by themselves, not as one with the object they belong to
+    #[arg(long)]
+    pub no_fold: bool,
+}
+
 /// Rows of `wmr retained`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RetainedBy {
@@ -375,6 +565,42 @@ pub enum RetainedBy {
     Object,
     /// Types, their objects together
     Type,
+    /// Modules, with what they alone keep
+    Module,
+    /// Roots of all kinds, with what they alone keep
+    Root,
+}
+
+impl RetainedBy {
+    pub fn name(self) -> &'static str {
+        match self {
+            RetainedBy::Object => "object",
+            RetainedBy::Type => "type",
+            RetainedBy::Module => "module",
+            RetainedBy::Root => "root",
+        }
+    }
+}
+
+/// Order of `wmr types`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TypesSort {
+    /// Bytes of the instances
+    Bytes,
+    Instances,
+    /// Bytes of the type objects themselves
+    Own,
+    Subclasses,
+    /// How many types have the same name
+    Alike,
+    Name,
+}
+
+/// Of `wmr export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One JSON object a line for each object, as Meliae's loader reads them
+    Meliae,
 }
 
 /// Rows of `wmr heap`.
@@ -388,6 +614,14 @@ pub enum By {
     Module,
     /// Sizes of blocks
     Size,
+    /// Arenas of pymalloc and malloc, their used blocks
+    Arena,
+    /// Types by what would be freed with their objects
+    Retained,
+    /// Objects by the sorts of objects that refer to them, as Heapy's byrcs
+    ReferrerTypes,
+    /// Types, dicts by whose namespace they are, as Heapy's byclodo
+    Clodo,
 }
 
 /// `100`, `2.5`.

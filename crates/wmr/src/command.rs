@@ -1,11 +1,14 @@
 //! One module a command: its JSON document, its table for people.
 
 mod address;
+pub mod alive;
 pub mod arenas;
 pub mod core;
 pub mod demo;
 pub mod diff;
+pub mod export;
 pub mod findings;
+pub mod foreign;
 pub mod heap;
 pub mod hexdump;
 mod holders;
@@ -15,14 +18,22 @@ pub mod listing;
 pub mod map;
 pub mod path;
 pub mod ps;
+pub mod refs;
 pub mod retained;
 mod saving;
+pub mod scope;
 pub mod sharing;
 pub mod show;
 pub mod sizes;
 pub mod snapshot;
 pub mod summary;
+pub mod threads;
+pub mod total_refs;
+pub mod tree;
+pub mod types;
+mod wanted;
 pub mod watch;
+pub mod what_if;
 
 use crate::Answer;
 use crate::cli::Options;
@@ -47,12 +58,24 @@ fn answer<T: Serialize>(
     body: T,
     page: impl FnOnce(&Screen, &T) -> String,
 ) -> Answer {
+    noting(schema, subject, Vec::new(), options, body, page)
+}
+
+/// The same with notes of the command's own, ahead of those about the target.
+fn noting<T: Serialize>(
+    schema: &'static str,
+    subject: &Subject,
+    own: Vec<String>,
+    options: &Options,
+    body: T,
+    page: impl FnOnce(&Screen, &T) -> String,
+) -> Answer {
     let text = if options.json {
-        Document::of(schema, subject, body).to_text()
+        Document::of(schema, subject, body).noting(own).to_text()
     } else {
         let screen = Screen::of_stdout(options.color);
         let mut text = header(&screen, subject) + &page(&screen, &body);
-        text.push_str(&notes_page(&screen, &notes(subject)));
+        text.push_str(&notes_page(&screen, &[own, notes(subject)].concat()));
         screen.finished(text)
     };
     finished(subject, text)

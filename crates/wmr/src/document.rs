@@ -6,6 +6,7 @@
 use crate::open::Subject;
 use crate::text::utf8;
 use serde::Serialize;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 use wmr_memory::{Method, Process, Target, TargetKind};
 
@@ -106,6 +107,12 @@ impl<T: Serialize> Document<T> {
         document
     }
 
+    /// With notes ahead of those that are there.
+    pub fn noting(mut self, mut notes: Vec<String>) -> Document<T> {
+        notes.append(&mut self.notes);
+        Document { notes, ..self }
+    }
+
     /// Of a target that was not looked into.
     pub fn of_target(schema: &'static str, target: &Target, notes: Vec<String>, body: T) -> Document<T> {
         Document {
@@ -141,6 +148,33 @@ impl<T: Serialize> Document<T> {
         }
     }
 
+    /// A document about a graph of objects without a memory: a file that another program may have written.
+    pub fn of_graph(schema: &'static str, path: &Path, notes: Vec<String>, body: T) -> Document<T> {
+        let sizes = Sizes { rss: None, pss: None, uss: None, swap: None, peak_rss: None };
+        let written = path.metadata().and_then(|facts| facts.modified());
+        Document {
+            schema,
+            target: Some(TargetFacts {
+                kind: "graph",
+                pid: None,
+                exe: utf8(path.as_os_str().as_encoded_bytes()),
+                cmdline: Vec::new(),
+                python: None,
+                libc: None,
+                sizes,
+            }),
+            capture: Some(CaptureFacts {
+                method: "file",
+                pause_ms: 0.0,
+                child_ms: None,
+                consistent: true,
+                time: rfc3339(written.unwrap_or(SystemTime::UNIX_EPOCH)),
+            }),
+            notes,
+            body,
+        }
+    }
+
     /// A document about no single target.
     pub fn without_target(schema: &'static str, notes: Vec<String>, body: T) -> Document<T> {
         let now = CaptureFacts {
@@ -151,6 +185,11 @@ impl<T: Serialize> Document<T> {
             time: rfc3339(SystemTime::now()),
         };
         Document { schema, target: None, capture: Some(now), notes, body }
+    }
+
+    /// All in one line, for documents that follow each other.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| e.to_string()) + "\n"
     }
 
     pub fn to_text(&self) -> String {

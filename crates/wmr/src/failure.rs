@@ -115,15 +115,20 @@ pub fn of_attach(error: AttachError) -> Failure {
                 .advise("try again, or look without stopping the process:")
                 .advise(again("", " --capture none"))
         }
-        AttachError::TooLarge { needed, .. } => {
+        AttachError::TooLarge { pid, needed, limit } => {
             let gib = needed.div_ceil(1 << 30) + 1;
+            let (needed, limit) = (scaled(needed), scaled(limit));
+            let message = format!("a copy of process {pid} needs {needed}, above the limit of {limit}");
             Failure::new(code::FAILED, message)
-                .advise("the private memory of the process is copied before it is looked at")
+                .advise("what no clone of it has is copied before it is looked at")
                 .advise(format!(
                     "where there is room for it: {}",
                     again("", &format!(" --max-memory {gib}G"))
                 ))
-                .advise("or write a core file and look at that, which copies nothing: gcore PID")
+                .advise(format!(
+                    "or, where it can be cloned, without a copy: {}",
+                    again("", " --capture clone")
+                ))
         }
         AttachError::NotCloned { predicted, .. } => Failure::new(code::FAILED, message)
             .advise(format!("if that is acceptable: {}", accepting(predicted)))

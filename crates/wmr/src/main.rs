@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{By, Cli, Command, RetainedBy, SizesBy};
 use failure::{Failure, code};
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,12 +51,15 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<Answer, Failure> {
     let options = &cli.options;
+    if let Some(answer) = of_graph(cli)? {
+        return Ok(answer);
+    }
     match (&cli.target, &cli.command) {
         (Some(target), None) => command::summary::run(target, options),
         (None, Some(command)) => match command {
             Command::Ps { tree, csv } => command::ps::run(*tree, csv.csv, options),
-            Command::Heap { target, by, limit, csv } => {
-                command::heap::run(target, *by, *limit, csv.csv, options)
+            Command::Heap { target, by, limit, scope, csv } => {
+                command::heap::run(target, *by, *limit, scope, csv.csv, options)
             }
             Command::Select { target, expression, listing } => {
                 command::listing::run(target, States::All, Some(expression), listing, options)
@@ -70,28 +73,87 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::All { target, listing } => {
                 command::listing::run(target, States::All, None, listing, options)
             }
-            Command::Show { target, addr, bytes } => command::show::run(target, addr, *bytes, options),
+            Command::Show { target, addr, bytes, refs } => {
+                command::show::run(target, addr, *bytes, *refs, options)
+            }
             Command::Hexdump { target, addr, len } => command::hexdump::run(target, addr, *len, options),
-            Command::Diff { before, after, limit } => {
-                command::diff::run(before, after.as_deref(), *limit, options)
+            Command::Diff { before, after, limit, scope } => {
+                command::diff::run(before, after.as_deref(), *limit, scope, options)
             }
             Command::Label { target, name } => command::labels::keep(target, name, options),
             Command::Log { target } => command::labels::log(target, options),
-            Command::Arenas { target, limit } => command::arenas::run(target, *limit, options),
+            Command::Arenas { target, limit, arena } => {
+                command::arenas::run(target, *limit, arena.as_deref(), options)
+            }
+            Command::CpythonAllocators { target, limit } => {
+                command::arenas::of_pymalloc(target, *limit, options)
+            }
             Command::Map { target, sharing: true, csv } => command::sharing::run(target, csv.csv, options),
             Command::Map { target, csv, .. } => command::map::run(target, csv.csv, options),
-            Command::Sizes { target } => command::sizes::run(target, options),
-            Command::Path { target, addr, ty, limit } => {
-                use command::path::{self, Of};
+            Command::Sizes { target, by: SizesBy::Size, limit, scope, csv } => {
+                command::heap::run(target, By::Size, *limit, scope, csv.csv, options)
+            }
+            Command::Sizes { target, scope, csv, limit, .. } => {
+                let blocks = csv.csv || limit.is_some() || scope.is_given();
+                command::sizes::run(target, blocks, options)
+            }
+            Command::Refs { target, addr, depth, limit, fold } => {
+                let (depth, no_fold) = (usize::from(*depth), fold.no_fold);
+                command::refs::run(
+                    target,
+                    &command::refs::Ask { addr, depth, limit: *limit, no_fold },
+                    options,
+                )
+            }
+            Command::Path { target, addr, ty, paths, limit, scope, fold } => {
+                use command::path::{self, How, Of};
                 let of = match (addr, ty) {
                     (_, Some(ty)) => Of::Type(ty),
                     (Some(addr), None) => Of::Address(addr),
-                    (None, None) => return Err(Failure::new(code::USAGE, "an address or --type is needed")),
+                    (None, None) => Of::Matching,
                 };
-                path::run(target, of, *limit, options)
+                let how = How { paths: *paths, limit: *limit, no_fold: fold.no_fold };
+                path::run(target, &of, &how, scope, options)
             }
-            Command::Retained { target, by, limit } => command::retained::run(target, *by, *limit, options),
-            Command::Leaks { target, limit, known, fail_on, max_bytes } => {
+            Command::Retained { target, by, limit, scope, fold } => {
+                command::retained::run(target, *by, *limit, scope, fold.no_fold, options)
+            }
+            Command::Tree { target, addr, depth, width, limit, fold } => {
+                let ask = command::tree::Ask {
+                    addr: addr.as_deref(),
+                    depth: usize::from(*depth),
+                    width: usize::from(*width),
+                    limit: *limit,
+                    no_fold: fold.no_fold,
+                };
+                command::tree::run(target, &ask, options)
+            }
+            Command::WhatIf { target, without, limit, fold } => {
+                command::what_if::run(target, without, *limit, fold.no_fold, options)
+            }
+            Command::Types { target, sort, limit, csv } => {
+                command::types::run(target, *sort, *limit, csv.csv, options)
+            }
+            Command::Threads { target, locals, all } => {
+                let ask = command::threads::Ask { locals: *locals, all: *all };
+                command::threads::run(target, ask, options)
+            }
+            Command::TotalRefs { target, limit, csv } => {
+                command::total_refs::run(target, *limit, csv.csv, options)
+            }
+            Command::Alive { target, sort, limit, scope, csv } => {
+                let ask = command::alive::Ask { scope, sort: sort.as_deref(), limit: *limit, csv: csv.csv };
+                command::alive::run(target, &ask, options)
+            }
+            Command::Export { target, format, output, force } => {
+                command::export::run(target, *format, output, *force, options)
+            }
+            Command::Leaks { target, story: Some(addr), .. } => command::leaks::story(target, addr, options),
+            Command::Leaks { target, later, limit, .. } if !later.is_empty() => {
+                let series: Vec<_> = std::iter::once(target).chain(later).cloned().collect();
+                command::leaks::growth::run(&series, *limit, options)
+            }
+            Command::Leaks { target, limit, known, fail_on, max_bytes, later: _, story: None } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
                 command::leaks::run(target, *limit, known.as_deref(), gate, options)
             }
@@ -102,10 +164,10 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Core { target, output, force } => {
                 command::core::run(target, output.as_deref(), *force, options)
             }
-            Command::Watch { target, rss, snapshot, every, times, force, strip_values } => {
-                let wait = command::watch::Wait { rss: *rss, every: *every, times: *times };
+            Command::Watch { target, every, times, until, rss, snapshot, force, strip_values } => {
                 let how = command::snapshot::How { strip: *strip_values, level: 1 };
-                command::watch::run(target, wait, snapshot, *force, how, options)
+                let goal = command::watch::Goal { rss: *rss, until: *until, snapshot: snapshot.as_deref() };
+                command::watch::run(target, goal, *every, *times, *force, how, options)
             }
             Command::Demo { core } => command::demo::run(*core, options),
         },
@@ -118,6 +180,41 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Err(Failure::new(code::USAGE, "a TARGET or a command is needed").advise("wmr --help"))
         }
     }
+}
+
+/// What is asked of a graph that has no memory beneath it.
+fn of_graph(cli: &Cli) -> Result<Option<Answer>, Failure> {
+    use command::foreign::open;
+    let options = &cli.options;
+    let refused = |what: &str, instead: &str| {
+        Failure::new(code::USAGE, format!("the file is a graph without a memory: {what}")).advise(instead)
+    };
+    Ok(match &cli.command {
+        Some(Command::Refs { target, addr, limit, .. }) => match open(target)? {
+            Some(graph) => Some(graph.refs(addr, *limit, options)?),
+            None => None,
+        },
+        Some(Command::Path { target, addr, ty, scope, paths, limit, .. }) => match open(target)? {
+            Some(_) if scope.is_given() => {
+                return Err(refused(
+                    "there are no columns for --where, and no arenas",
+                    "an address, or --type TYPE",
+                ));
+            }
+            Some(graph) => Some(graph.path(addr.as_deref(), ty.as_deref(), paths.or(*limit), options)?),
+            None => None,
+        },
+        Some(Command::Retained { target, by, limit, scope, .. }) => match (open(target)?, by) {
+            (Some(_), _) if scope.is_given() => {
+                return Err(refused("there are no columns for --where, and no arenas", "--by type"));
+            }
+            (Some(graph), RetainedBy::Object) => Some(graph.retained(false, *limit, options)?),
+            (Some(graph), RetainedBy::Type) => Some(graph.retained(true, *limit, options)?),
+            (Some(_), _) => return Err(refused("its roots have no names", "--by object, or --by type")),
+            (None, _) => None,
+        },
+        _ => None,
+    })
 }
 
 /// Where `-v` goes: stderr, so that the answer can still be piped.

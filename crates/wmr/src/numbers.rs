@@ -86,11 +86,11 @@ pub fn bar(part: u64, whole: u64, width: usize, unicode: bool) -> String {
     bar
 }
 
-/// `1 arena`, `2 arenas`, `2 processes`.
+/// `1 arena`, `2 arenas`, `2 processes`, `2 branches`.
 pub fn counted(n: u64, noun: &str) -> String {
     let plural = match n {
         1 => "",
-        _ if noun.ends_with('s') => "es",
+        _ if noun.ends_with('s') || noun.ends_with("ch") => "es",
         _ => "s",
     };
     format!("{} {noun}{plural}", grouped(n))

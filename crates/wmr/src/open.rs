@@ -137,6 +137,11 @@ pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
                 )
             }
             CoreError::Empty => failure.advise("a core of a running process: gcore PID"),
+            _ if wmr_heap::meliae::is_dump(path) => Failure::new(
+                code::FAILED,
+                format!("{shown}: a graph of objects, without the memory they were in"),
+            )
+            .advise("wmr refs, path and retained answer from it"),
             CoreError::NotElf(_) | CoreError::NotCore(_) | CoreError::NotAFile => failure
                 .advise("a TARGET is a pid, a core file as the kernel, gcore or coredumpctl write them,")
                 .advise("or a snapshot that wmr snapshot wrote"),
@@ -146,7 +151,7 @@ pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
 }
 
 /// Runs `work`; if it takes longer than a second and somebody watches, shows that something happens.
-fn with_progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub fn with_progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
     if !std::io::stderr().is_terminal() {
         return work();
     }

@@ -89,6 +89,10 @@ pairs = [Pair(n, n) for n in range(15)]
 sets, frozen = [set(range(64)) for _ in range(16)], [frozenset(range(64)) for _ in range(17)]
 connection = sqlite3.connect(":memory:")
 connection.execute("create table t (a, b)")
+def function(a, b=1): return a + b
+class Meta(type): pass
+codes = [compile("x = %d" % n, "f", "exec") for n in range(18)]
+interned = [sys.intern(str("name_%d" % n)) if hasattr(sys, "intern") else intern("name_%d" % n) for n in range(100)]
 print("%d %d %d" % (id(new[3]), sys.getrefcount(new[3]) - 1, sys.getsizeof(new[3])))
 print("%d %d %d" % (id(large[0]), sys.getrefcount(large[0]) - 1, sys.getsizeof(large[0])))
 print("%d %d %d" % (id(slotted[1]), sys.getrefcount(slotted[1]) - 1, sys.getsizeof(slotted[1])))
@@ -113,9 +117,16 @@ fn every_kind_of_object() {
             // A table of 64 entries is a block of its own, which its set owns.
             let (tables, _) = matched(subject, "kind = 'set table' and bytes >= 2K and owner is not null");
             assert!(tables >= 33, "{tag} {subject}: {tables}");
-            for kind in ["code", "str", "dict", "frozenset"] {
+            for kind in ["code", "str", "dict", "frozenset", "function", "type"] {
                 assert!(matched(subject, &format!("type = '{kind}'")).0 > 3, "{tag} {subject} {kind}");
             }
+            // The table of interned strings, exactly once.
+            let heap = output(&["heap", subject, "--json"]);
+            let heap: Value = serde_json::from_slice(&heap.stdout).unwrap();
+            let interned = |row: &&Value| ["kind", "detail"].iter().any(|key| row[key] == "interned");
+            let interned: Vec<&Value> = heap["rows"].as_array().unwrap().iter().filter(interned).collect();
+            assert!(interned.len() == 1 && interned[0]["count"] == 1, "{tag} {subject}: {interned:?}");
+            assert!(matched(subject, "kind = 'sqlite connection'").0 == 1, "{tag} {subject}");
         }
         for line in target.truth() {
             let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
@@ -136,6 +147,125 @@ fn every_kind_of_object() {
         assert!(attributes.iter().all(|a| a["name"].as_str().unwrap().starts_with("attribute_")), "{tag}");
         let of = |name: &str| attributes.iter().find(|a| a["name"] == name).map(|a| a["value"].clone());
         assert!(of("attribute_3").is_none_or(|value| value == json!("3")), "{tag}: {attributes:?}");
+    }
+}
+
+/// Any table takes a filter, and counts what a listing with it counts.
+#[test]
+fn tables_of_a_part() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let total = |arguments: &[&str]| {
+        let document = json(arguments);
+        let total = &document["total"];
+        (total["count"].as_u64().unwrap(), total["bytes"].as_u64().unwrap())
+    };
+    for filter in [
+        "type = '__main__.Entry'",
+        "domain = 'malloc' and state = 'free'",
+        "kind = 'str' or kind = 'free block'",
+        "allocator = 'malloc' and bytes > 1K and state = 'used'",
+    ] {
+        assert_eq!(total(&["heap", &pid, "--where", filter]), matched(&pid, filter), "{filter}");
+    }
+    let used = "state = 'used' and bytes between 64 and 512";
+    for by in ["size", "arena"] {
+        assert_eq!(total(&["heap", &pid, "--by", by, "--where", used]), matched(&pid, used), "{by}");
+    }
+    assert_eq!(total(&["sizes", &pid, "--by", "size"]), total(&["heap", &pid, "--by", "size"]));
+    let types = json(&["heap", &pid, "--by", "type", "--where", "module = '__main__'"]);
+    let types = types["rows"].as_array().unwrap();
+    assert!(types.len() == 1 && types[0]["count"] == 3000 && types[0]["gc_tracked"] == 3000, "{types:?}");
+    let modules = json(&["heap", &pid, "--by", "module", "--where", "refcount = 1 and module = '__main__'"]);
+    assert_eq!(modules["rows"][0]["count"], json!(3000));
+
+    // Arenas of malloc: every command that lists blocks can be about one.
+    let arenas = json(&["heap", &pid, "--by", "arena", "--where", "allocator = 'malloc'"]);
+    for row in arenas["rows"].as_array().unwrap().iter().filter(|row| row.get("number").is_some()) {
+        let (number, addr) = (row["number"].to_string(), row["addr"].as_str().unwrap());
+        let one = json(&["arenas", &pid, "--arena", &number]);
+        assert!(one["malloc"].as_array().unwrap().len() == 1 && one["malloc"][0]["addr"] == addr, "{one}");
+        assert_eq!(one["malloc"][0]["used_chunks"], row["count"], "{row}");
+        for command in ["used", "all"] {
+            let listing = json(&[command, &pid, "--arena", &number, "--where", "state = 'used'"]);
+            assert_eq!(listing["matched"]["count"], row["count"], "{command} {row}");
+        }
+        let heap = total(&["heap", &pid, "--arena", addr, "--where", "state = 'used'"]);
+        assert_eq!(heap.0, row["count"].as_u64().unwrap(), "{row}");
+    }
+    let entries = ["--where", "type = '__main__.Entry'"];
+    let retained = json(&[&["retained", &pid, "--by", "type"], &entries[..]].concat());
+    assert_eq!(retained["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(retained["rows"][0]["count"], json!(3000));
+    assert_eq!(json(&[&["path", &pid], &entries[..]].concat())["count"], json!(3000));
+    let both = ["path", &pid, "--type", "Entry", "--where", "refcount > 1000"];
+    assert!(failure(&both).contains("no Python object is refcount > 1000"), "{}", failure(&both));
+    for by in ["clodo", "referrer-types", "retained"] {
+        assert_eq!(total(&[&["heap", &pid, "--by", by], &entries[..]].concat()).0, 3000, "{by}");
+    }
+    // Of modules and roots what matches is counted, and nothing else.
+    for by in ["module", "root"] {
+        let part = json(&[&["retained", &pid, "--by", by], &entries[..]].concat());
+        let rows = part["rows"].as_array().unwrap().iter();
+        let kept: u64 = rows.map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(kept + part["shared_count"].as_u64().unwrap(), 3000, "{by}: {part}");
+    }
+    // Objects above pymalloc's limit lie in malloc's arenas.
+    let large = json(&["path", &pid, "--arena", "0"])["count"].as_u64().unwrap();
+    assert!(large > 0 && large < 3000, "{large}");
+    let diff = json(&[&["diff", &pid, &pid], &entries[..]].concat());
+    assert_eq!(diff["unchanged"]["count"], json!(3000));
+    // What is wrong is said before anything is opened.
+    for command in ["heap", "retained", "diff", "path", "used", "arenas"] {
+        let flag = if command == "arenas" { ["--arena", "x"] } else { ["--where", "colour = 3"] };
+        let mut arguments = vec![command, "1"];
+        arguments.extend(if command == "diff" { vec!["1"] } else { vec![] });
+        arguments.extend(flag);
+        assert_eq!(output(&arguments).status.code(), Some(2), "{command}");
+    }
+}
+
+/// What an object refers to and who refers to it, by the target's own word.
+#[test]
+fn references_of_one_object() {
+    const SCRIPT: &str = r#"
+import gc
+class Node(object):
+    def __init__(self, *others): self.others, self.name = others, "x"
+center = Node(1.5)
+users = [Node(center), {"key": center}, [0, center], (center,), {center: 1}]
+users.append(set([center]))
+gc.collect()
+print("of %d" % id(center))
+for one in gc.get_referents(center.__dict__) + [type(center)]: print("to %d" % id(one))
+for one in users[1:]: print("from %d" % id(one))
+print("from %d" % id(users[0].others))
+"#;
+    for tag in ["2.7", "3.8", "3.11", "3.13", "3.15"] {
+        let Some(python) = python(tag) else { continue };
+        let target = python.spawn(&format!("{SCRIPT}{READY}")).unwrap();
+        let said = |what: &str| -> Vec<String> {
+            let ids = target.truth().iter().filter_map(|line| line.strip_prefix(what)?.trim().parse().ok());
+            ids.map(|id: u64| format!("{id:#x}")).collect()
+        };
+        let shown = json(&["show", &target.pid().to_string(), &said("of")[0], "--refs"]);
+        let object = &shown["object"];
+        let addresses = |key: &str| -> Vec<&str> {
+            object[key].as_array().unwrap().iter().map(|one| one["addr"].as_str().unwrap()).collect()
+        };
+        let (to, from) = (addresses("referents"), addresses("referrers"));
+        for id in said("from") {
+            assert!(from.contains(&id.as_str()), "{tag}: {id} does not refer to it: {object}");
+        }
+        // An instance refers to its dict, or to what would be in it.
+        if !["2.7", "3.8"].contains(&tag) {
+            let ids: Vec<String> = said("to").into_iter().filter(|id| !to.contains(&id.as_str())).collect();
+            assert!(ids.is_empty() || to.len() <= 2, "{tag}: {ids:?}: {object}");
+        }
+        assert!(object["retained"].as_u64().unwrap() > object["sizeof"].as_u64().unwrap(), "{tag}: {object}");
+        let via =
+            |kind: &str| object["referrers"].as_array().unwrap().iter().any(|one| one["via"]["kind"] == kind);
+        assert!(via("index") && via("key") && via("value"), "{tag}: {object}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{failure, output, stdout, wmr};
+use common::{failure, json, output, stdout, target, wmr};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,8 @@ fn help_pages() {
     insta::assert_snapshot!("help", stdout(&mut wmr(&["--help"])));
     for command in [
         "ps", "heap", "select", "used", "free", "all", "show", "hexdump", "arenas", "map", "sizes", "path",
-        "retained", "leaks", "snapshot", "core", "watch", "diff", "label", "log", "demo",
+        "retained", "refs", "tree", "what-if", "types", "leaks", "snapshot", "core", "watch", "diff",
+        "label", "log", "demo",
     ] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&mut wmr(&[command, "--help"])));
     }
@@ -144,4 +145,18 @@ fn a_file_named_like_a_pid() {
     file.write_all(b"text").unwrap();
     let said = wmr(&["./1"]).current_dir(folder.path()).output().unwrap();
     assert!(String::from_utf8_lossy(&said.stderr).contains("not an ELF core file"));
+}
+
+#[test]
+fn a_flag_that_is_advised_may_be_there_already() {
+    let target = target();
+    let pid = target.pid().to_string();
+    let refused = failure(&["heap", &pid, "--max-pause", "0"]);
+    let command = refused.lines().find_map(|line| line.trim().strip_prefix("if that is acceptable: wmr "));
+    let words: Vec<&str> = command.unwrap_or_else(|| panic!("{refused}")).split(' ').collect();
+    assert_eq!(words[..4], ["heap", &pid, "--max-pause", "0"]);
+    assert_eq!(json(&words)["capture"]["method"], "clone");
+    let refused = failure(&["heap", &pid, "--capture", "stop", "--max-memory", "1M", "--max-pause", "1000"]);
+    assert!(refused.contains("above the limit of 1.0 MiB"), "{refused}");
+    assert!(refused.contains("--max-memory 1M --max-pause 1000 --max-memory 2G"), "{refused}");
 }

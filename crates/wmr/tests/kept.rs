@@ -44,6 +44,10 @@ fn forget(value: &mut Value, name: &str) {
                     fields.remove(key);
                 }
             }
+            // What only a running kernel tells of a page.
+            for key in ["dirty", "ksm", "mapped_by"] {
+                fields.remove(key);
+            }
             fields.values_mut().for_each(|value| forget(value, name));
         }
         Value::Array(items) => items.iter_mut().for_each(|value| forget(value, name)),
@@ -66,6 +70,22 @@ fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }
 
+/// All others that can be asked of a file, about an address too.
+fn questions(entry: &str) -> Vec<Vec<&str>> {
+    vec![
+        vec!["select", "bytes > 1K and refcount > 0", "--limit", "100"],
+        vec!["used", "--limit", "100"],
+        vec!["free", "--limit", "100"],
+        vec!["show", entry],
+        vec!["hexdump", entry, "1K"],
+        vec!["leaks"],
+        vec!["path", entry],
+        vec!["path", "--type", "__main__.Entry"],
+        vec!["retained"],
+        vec!["retained", "--by", "type"],
+    ]
+}
+
 #[test]
 fn a_snapshot_answers_as_the_process_did() {
     let folder = tempfile::tempdir().unwrap();
@@ -76,21 +96,51 @@ fn a_snapshot_answers_as_the_process_did() {
         let file = path(folder.path(), &format!("{version}.wmr"));
         let written = json(&["snapshot", &pid, "-o", &file]);
         assert_eq!(written["bytes"], std::fs::metadata(&file).unwrap().len());
-        let live: Vec<Value> = CENSUS.iter().map(|command| said(command, &pid)).collect();
+        let entry = &json(&["select", &pid, "type = '__main__.Entry'", "--limit", "1"])["rows"][0]["addr"];
+        let entry = entry.as_str().unwrap();
+        let commands = [CENSUS.map(<[_]>::to_vec).to_vec(), questions(entry)].concat();
+        let live: Vec<Value> = commands.iter().map(|command| said(command, &pid)).collect();
         drop(target);
-        for (command, live) in CENSUS.iter().zip(live) {
+        for (command, live) in commands.iter().zip(live) {
             assert_eq!(said(command, &file), live, "{version}: {command:?}");
         }
+        // A snapshot of a snapshot has all that was in it.
+        let again = path(folder.path(), "again.wmr");
+        stdout(&mut wmr(&["snapshot", &file, "-o", &again, "--force", "--level", "3"]));
+        assert_eq!(said(&["heap"], &again), said(&["heap"], &file), "{version}");
         let summary = json(&[&file]);
         assert_eq!(summary["target"]["kind"], "snapshot");
         assert_eq!(
             (&summary["capture"]["method"], &summary["capture"]["consistent"]),
             (&"clone".into(), &true.into())
         );
-        // A snapshot of a snapshot has all that was in it.
-        let again = path(folder.path(), "again.wmr");
-        stdout(&mut wmr(&["snapshot", &file, "-o", &again, "--force", "--level", "3"]));
-        assert_eq!(said(&["heap"], &again), said(&["heap"], &file), "{version}");
+    }
+}
+
+/// Cut off it tells what is missing, and of what is there as much as before. What is kept of programs and
+/// libraries comes first, and what the process had at its beginning.
+#[test]
+fn a_snapshot_cut_in_half_is_of_use() {
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["3.8", "3.13"] {
+        let target = start(python(version).unwrap(), &SCRIPT.replace("range(3000)", "range(100000)"));
+        let file = &path(folder.path(), &format!("{version}.wmr"));
+        json(&["snapshot", &target.pid().to_string(), "-o", file]);
+        let whole = json(&["heap", file, "--by", "type"]);
+        let length = std::fs::metadata(file).unwrap().len();
+        std::fs::File::options().write(true).open(file).unwrap().set_len(length / 2).unwrap();
+        let half = json(&["heap", file, "--by", "type"]);
+        let notes = half["notes"].as_array().unwrap();
+        assert!(
+            notes.iter().any(|note| note.as_str().unwrap().contains("is cut off, with all behind it")),
+            "{notes:?}"
+        );
+        let count = |document: &Value| {
+            let rows = document["rows"].as_array().unwrap().iter();
+            rows.map(|row| row["count"].as_u64().unwrap()).sum::<u64>()
+        };
+        let (half, whole) = (count(&half), count(&whole));
+        assert!(half * 10 > whole && half < whole, "{version}: {half} of {whole}, cut from {length} bytes");
     }
 }
 
@@ -225,6 +275,15 @@ os.environ['PLANTED'] = text
 try: sys.intern(text + 'interned')
 except AttributeError: intern(text + 'interned')
 hash(text); repr(raw); text.encode('utf-16')
+import re
+keep += [re.compile(text + '[a-z]+'), re.match('(' + text + ')', text)]
+# Freed into a cache right before the end of the heap: its last word lies in the header behind it.
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+last = [libc.malloc(200) for n in range(400)]
+for p in last: ctypes.memmove(p, raw * 10, 200)
+for p in last: libc.free(p)
+ctypes.c_wchar_p(uni)
 gone = [text + 'gone%d' % n for n in range(5000)]; del gone
 gone = [raw * 400 for n in range(50)]; del gone
 def f(a, b=text):

@@ -5,7 +5,7 @@ mod common;
 use common::{output, stdout, target, wmr};
 use unicode_width::UnicodeWidthStr;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 26] = [
     &["select", "type like '%.%' or bytes > 1M", "--columns", "addr,type,mapping,refcount,owner"],
     &["used", "--sort", "bytes"],
     &["free"],
@@ -15,6 +15,17 @@ const COMMANDS: [&[&str]; 15] = [
     &["heap", "--by", "type"],
     &["heap", "--by", "module"],
     &["heap", "--by", "size"],
+    &["heap", "--by", "clodo"],
+    &["heap", "--by", "referrer-types"],
+    &["heap", "--by", "retained"],
+    &["types"],
+    &["tree"],
+    &["retained"],
+    &["retained", "--by", "module"],
+    &["retained", "--by", "root"],
+    &["path", "--type", "function"],
+    &["path", "--where", "type = 'dict'", "--paths", "2"],
+    &["what-if", "--without", "type = 'list'"],
     &["arenas"],
     &["map"],
     &["map", "--sharing"],

@@ -79,6 +79,8 @@ struct Got {
     round: Vec<f64>,
     huge_before: u64,
     huge_after: Vec<f64>,
+    /// Of its time, what is lost while it is watched: percent.
+    watched: Option<f64>,
 }
 
 fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_time: bool) -> Result<Got> {
@@ -107,7 +109,32 @@ fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_
         got.round.push(alone.wall / alone.count);
         got.huge_after.push(rollup(&target, "AnonHugePages:")? as f64);
     }
+    if !anew_each_time {
+        got.watched = watched(wmr, &mut target).ok();
+    }
     Ok(got)
+}
+
+/// Looks of `wmr watch`, and the time between them.
+const LOOKS: &str = "4";
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Which part of its time a process loses to pauses and copies of pages while `wmr watch` looks at it: a process
+/// that touches all it has without pause, so that each page has to be copied that can be. Waiting for a CPU that
+/// it shares with who looks is not counted.
+fn watched(wmr: &Path, target: &mut Target) -> Result<f64> {
+    let alone = touch(target, idle)?;
+    let busy = touch(target, |pid| {
+        let mut command = Command::new(wmr);
+        command.args(["watch", &pid.to_string(), "--every", "10s", "--times", LOOKS, "--json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        cost_of(command, &[0])?;
+        // The last look has its time too.
+        std::thread::sleep(EVERY);
+        Ok(())
+    })?;
+    let lost = (busy.wall - busy.queue) - (alone.wall - alone.queue) / alone.count * busy.count;
+    Ok(lost / busy.wall * 100.0)
 }
 
 /// Nothing is done.
@@ -221,6 +248,10 @@ fn print(name: &str, asked: &Asked, got: &Got) {
     row("  of it on the CPU", None, spread(&got.lost_cpu));
     row("  of it waiting for a CPU", None, spread(&got.lost_queue));
     row("  a round that nobody disturbs", None, spread(&got.round));
+    if let Some(percent) = got.watched {
+        let asked = Some(("1.0".to_owned(), percent < 1.0));
+        row("wmr watch --every 10s, time lost of all, %", asked, format!("{percent:.2}"));
+    }
     row("huge pages before, MiB", None, mib(got.huge_before as f64));
     row("  after", None, mib(median(&got.huge_after)));
     let limit = own_peak_limit(got.rss);

@@ -12,13 +12,13 @@ const MAX_CHAIN: u64 = 1 << 28;
 
 /// Notices when a chain has come round to a link it was at (Brent's cycle finding).
 #[derive(Default)]
-struct Came {
+pub struct Came {
     mark: u64,
     steps: u64,
 }
 
 impl Came {
-    fn round(&mut self, link: u64) -> bool {
+    pub fn round(&mut self, link: u64) -> bool {
         let again = link == self.mark;
         self.steps += 1;
         if self.steps.is_power_of_two() {

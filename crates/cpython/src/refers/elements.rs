@@ -1,6 +1,7 @@
 //! References in blocks that extension types own: attributes and children of XML elements, rings.
 
 use super::Strength::Strong;
+use super::containers::Came;
 use super::{At, Give};
 use crate::model::Model;
 use wmr_memory::Reader;
@@ -39,6 +40,20 @@ pub fn ring(reader: &mut Reader, addr: u64, field: u64, at: [u32; 3], give: Give
     for i in 0..count.min(room) {
         let slot = if i < room - first { first + i } else { i - (room - first) };
         give(reader.u64(items.wrapping_add(slot.wrapping_mul(8))).ok()?, Strong, At::Item(i));
+    }
+    Some(())
+}
+
+/// Links of a chain that begins and ends at the object itself, each beginning alike.
+pub fn links(reader: &mut Reader, addr: u64, field: u64, give: Give) -> Option<()> {
+    let at = field.wrapping_sub(addr);
+    let mut link = reader.u64(field).ok()?;
+    let mut came = Came::default();
+    let mut i = 0;
+    while link != 0 && link != addr && !came.round(link) {
+        give(link, Strong, At::Item(i));
+        link = reader.u64(link.wrapping_add(at)).ok()?;
+        i += 1;
     }
     Some(())
 }

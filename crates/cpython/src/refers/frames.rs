@@ -1,12 +1,12 @@
 //! References of frames and generators beyond their plain fields: locals and the stack of values.
 
-use super::Strength::Strong;
-use super::{At, Give};
+use super::Strength::{Borrowed, Strong};
+use super::{At, Give, Strength};
 use crate::model::Model;
 use wmr_memory::Reader;
 
 /// Locals and stack of one frame: a code object cannot ask for more.
-const MAX_WORDS: u64 = 1 << 24;
+pub const MAX_WORDS: u64 = 1 << 24;
 /// `FRAME_OWNED_BY_FRAME_OBJECT` (`pycore_frame.h`).
 const OWNED_BY_OBJECT: u8 = 2;
 
@@ -26,7 +26,7 @@ pub fn frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Optio
 }
 
 /// Up to 3.10: locals, cells and free variables, then the stack.
-fn old_frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
+pub fn old_frame(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Option<()> {
     let l = model.layout.frame?;
     let first = addr.wrapping_add(l.f_localsplus?);
     let stack = reader.u64(addr.wrapping_add(l.f_valuestack?)).ok()?;
@@ -68,20 +68,27 @@ pub fn generator(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> O
 }
 
 /// `FRAME_CLEARED` (`pycore_frame.h`): 3.15 numbers the states from zero.
-fn cleared(model: &Model) -> i8 {
+pub fn cleared(model: &Model) -> i8 {
     if model.hex >> 16 >= 0x030f { 5 } else { 4 }
 }
 
+/// `FRAME_EXECUTING`.
+pub fn executing(model: &Model) -> i8 {
+    if model.hex >> 16 >= 0x030f { 4 } else { 0 }
+}
+
 /// `_PyInterpreterFrame`, as `_PyFrame_Traverse` goes through it.
-fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Option<()> {
+pub fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Option<()> {
     let l = model.layout.iframe?;
     let mut word = |at: u64| reader.u64(frame.wrapping_add(at)).ok();
     // A generator of 3.11 has its code in a field of its own and in the frame, and holds both.
     if let Some(at) = l.f_executable.or(l.f_code) {
-        give(word(at)? & !3, Strong, At::Field("f_code"));
+        let (code, strength) = untagged(model, word(at)?)?;
+        give(code, strength, At::Field("f_code"));
     }
     if let Some(at) = l.f_funcobj.or(l.f_func) {
-        give(word(at)? & !3, Strong, At::Field("f_func"));
+        let (function, strength) = untagged(model, word(at)?)?;
+        give(function, strength, At::Field("f_func"));
     }
     give(word(l.f_locals)?, Strong, At::Field("f_locals"));
     give(word(l.frame_obj)?, Strong, At::Field("frame"));
@@ -100,16 +107,22 @@ fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Option<(
     let top = top.unwrap_or(locals);
     for i in 0..Some(top).filter(|n| *n <= MAX_WORDS)? {
         let word = reader.u64(first.wrapping_add(8 * i)).ok()?;
-        // 3.14+: 3 in the low bits is a small int in the word itself, 1 a reference not counted.
-        let object = match (l.stackpointer, word & 3) {
-            (None, _) => word,
-            (Some(_), 3) => continue,
-            (Some(_), _) => word & !3,
-        };
+        let Some((object, strength)) = untagged(model, word) else { continue };
         let at = if i < locals { At::Local(i as u32) } else { At::Stack((i - locals) as u32) };
-        give(object, Strong, at);
+        give(object, strength, at);
     }
     Some(())
+}
+
+/// The object that a word of a frame is a reference to. 3.14+: 3 in the low bits is a small int in the word
+/// itself, 1 a reference that is not counted.
+pub fn untagged(model: &Model, word: u64) -> Option<(u64, Strength)> {
+    let tagged = model.layout.iframe?.stackpointer.is_some();
+    match word & 3 {
+        3 if tagged => None,
+        1 if tagged => Some((word & !3, Borrowed)),
+        _ => Some((word & !3, Strong)),
+    }
 }
 
 /// What 3.12+ keeps of `co_code`, `co_varnames` and the like once somebody asked for them.

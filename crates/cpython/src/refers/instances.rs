@@ -105,18 +105,20 @@ pub fn slots(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
         let n = u64::try_from(model.size_field(reader, object.addr).ok()?).ok()?;
         reported = model.layout.tuple.ob_item.checked_add(n.checked_mul(8)?)?;
     }
+    // A C type may declare the place of its instances' dict as a member, too.
+    let dict = u64::try_from(object.shape.dictoffset).ok().filter(|_| object.shape.family != Family::Type);
     let mut rest = fields.slots;
     while rest != 0 {
         let offset = 8 * u64::from(rest.trailing_zeros());
         rest &= rest - 1;
-        if offset >= reported {
+        if offset >= reported && dict != Some(offset) {
             give(reader.u64(object.addr.wrapping_add(offset)).ok()?, Strong, At::Slot(offset as u32));
         }
     }
     if fields.more_slots {
         let mut far = Vec::new();
         each_member(model, reader, object.addr, &mut |_, _, offset| {
-            if offset >= 8 * MASKED && offset >= reported {
+            if offset >= 8 * MASKED && offset >= reported && dict != Some(offset) {
                 far.push(offset);
             }
             true

@@ -3,7 +3,7 @@
 //! A field is `path`, `path=label` where a person knows it by another name, `~path` where it does not
 //! keep its object alive, `path[]` for `ob_size` pointers, `path[n]` for n of them, `path[field]` for as
 //! many as a field of the structure says, `path!other` only where there is no other field, `path?flag` where a
-//! byte of the object says so, `path[ring]` for a ring buffer (`RingBuf`, `_queuemodule.c`). Fields a version does not have are left out there. The dict
+//! byte of the object says so, `path[links]` for a chain of objects that ends where it began, `path[ring]` for a ring buffer (`RingBuf`, `_queuemodule.c`). Fields a version does not have are left out there. The dict
 //! at `tp_dictoffset` is nobody's field: every type has it alike (`instances.rs`).
 
 use super::Strength;
@@ -20,6 +20,8 @@ pub enum Many {
     CountAt(u32),
     /// The field points to a ring: offsets of its first position, its room and its length.
     Ring([u32; 3]),
+    /// Of a chain of objects that ends at this one.
+    Links,
 }
 
 /// A field that holds objects.
@@ -177,7 +179,7 @@ records! {
     // functools, operator, itertools
     "functools.partial" "partialobject" ["fn=func args kw=keywords"]
     "functools._lru_cache_wrapper" "lru_cache_object" ["func=__wrapped__ cache kwd_mark lru_list_elem_type
-        cache_info_type maxsize_O"]
+        cache_info_type maxsize_O root.next[links]"]
     "functools._lru_list_elem" "lru_list_elem" ["key result"]
     "functools.KeyWrapper" "keyobject" ["cmp object"]
     "operator.itemgetter" "itemgetterobject" ["item"]
@@ -224,7 +226,7 @@ records! {
     "_thread.RLock" "rlockobject" []
     "_thread._local|thread._local" "localobject" ["key args kw dummies wr_callback localdicts
         thread_watchdogs"]
-    "_thread._localdummy|thread._localdummy" "localdummyobject" ["localdict"]
+    "_thread._localdummy|thread._localdummy" "localdummyobject" ["~localdict"]
     "_asyncio.Future" "FutureObj" ["@fut"]
     "_asyncio.Task" "TaskObj" ["@task"]
     "_asyncio.TaskStepMethWrapper|TaskStepMethWrapper" "TaskStepMethWrapper" ["sw_task sw_arg"]
@@ -348,6 +350,7 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
             let count = count.trim_end_matches(']');
             let many = match count.parse() {
                 Ok(n) => Many::Fixed(n),
+                Err(_) if count == "links" => Many::Links,
                 Err(_) if count == "ring" => {
                     let ring = path.rsplit_once('.')?.0;
                     let at = |name: &str| {

@@ -1,6 +1,6 @@
 //! References of type objects.
 
-use super::Strength::Strong;
+use super::Strength::{Borrowed, Strong};
 use super::{At, Give};
 use crate::dicts::keys_table;
 use crate::model::{Model, flags};
@@ -14,8 +14,11 @@ pub fn type_object(model: &Model, reader: &mut Reader, addr: u64, give: Give) ->
     let t = &l.type_object;
     let heap = reader.u64(addr.wrapping_add(t.tp_flags)).ok()? & flags::HEAPTYPE != 0;
     let subclasses = reader.u64(addr.wrapping_add(t.tp_subclasses)).ok()?;
-    let fields =
-        [(t.tp_base, "__base__"), (t.tp_dict, "__dict__"), (t.tp_bases, "__bases__"), (t.tp_mro, "__mro__")];
+    let base = reader.u64(addr.wrapping_add(t.tp_base)).ok()?;
+    // A static type names its base; one that names none is given `object`, and that is counted.
+    let named = !heap && base != 0 && reader.u64(base.wrapping_add(t.tp_base)) != Ok(0);
+    give(base, if named { Borrowed } else { Strong }, At::Field("__base__"));
+    let fields = [(t.tp_dict, "__dict__"), (t.tp_bases, "__bases__"), (t.tp_mro, "__mro__")];
     for (at, label) in fields {
         give(reader.u64(addr.wrapping_add(at)).ok()?, Strong, At::Field(label));
     }

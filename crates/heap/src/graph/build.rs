@@ -10,8 +10,10 @@ use super::{Bits, Csr, MAX_NODES, Sizes, TooManyEdges, statics};
 use crate::claims::NOBODY;
 use crate::inspect::Inspection;
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use wmr_cpython::model::Model;
+use wmr_cpython::family::Family;
+use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{self, Strength};
 use wmr_cpython::types::{Shape, Type};
@@ -28,6 +30,8 @@ pub struct Graph {
     parts: Parts,
     /// By node, as though nothing were folded: references of objects to it that are certain.
     referred: Vec<u32>,
+    /// By node: references that may be.
+    referred_maybe: FxHashMap<u32, u32>,
     /// First node that is not a block.
     blocks: u32,
     statics: Vec<(u64, Shape)>,
@@ -78,6 +82,7 @@ impl Graph {
             sizes: Sizes::default(),
             parts: Parts::default(),
             referred: Vec::new(),
+            referred_maybe: FxHashMap::default(),
             blocks,
             statics: statics::find(target, inspection, model),
             twice: padded_twice(target, inspection, model),
@@ -105,8 +110,16 @@ impl Graph {
         let of_one = |reader: &mut Reader, node: u32, whole: u32, f: &mut dyn FnMut(Edge)| {
             let Some(object) = self.object(inspection, model, reader, node) else { return };
             let weak = interned.contains(&object.addr);
+            // What was compiled into the interpreter was never counted.
+            let frozen = node >= self.blocks
+                && !matches!(object.shape.family, Family::Type | Family::Module)
+                && model.refcount(reader, object.addr) == Ok(RefCount::Immortal);
             refers::references(model, reader, &object, &mut |reference| {
-                let strength = if weak { Strength::Weak } else { reference.strength };
+                let strength = match reference.strength {
+                    _ if weak => Strength::Weak,
+                    Strength::Strong if frozen => Strength::Borrowed,
+                    strength => strength,
+                };
                 let object = match strength {
                     Strength::Weak => None,
                     _ => self.node_of_its_own(inspection, model, reference.addr),
@@ -144,6 +157,7 @@ impl Graph {
                         Some(object) if edge.strength == Strength::Strong => {
                             referred[object as usize].fetch_add(1, Relaxed);
                         }
+                        Some(_) if edge.strength == Strength::Borrowed => {}
                         _ => {
                             special.insert(node);
                         }
@@ -161,7 +175,7 @@ impl Graph {
                 of(reader, node, &mut |edge| {
                     if edge.strength == Strength::Weak {
                         counts[0].fetch_add(1, Relaxed);
-                    } else if edge.object.is_none() && edge.strength == Strength::Strong {
+                    } else if edge.object.is_none() && edge.strength != Strength::Maybe {
                         // What a scan takes for a reference may be anything.
                         counts[why_not(target, inspection, edge.addr)].fetch_add(1, Relaxed);
                     }
@@ -176,6 +190,11 @@ impl Graph {
         );
         let [weak, inside, nowhere, unmapped] = counts.map(AtomicU64::into_inner);
         self.left_out = LeftOut { weak, inside, nowhere, unmapped };
+        let mut referred_maybe = FxHashMap::default();
+        for to in maybe.iter().filter_map(|edge| csr.target(edge)) {
+            *referred_maybe.entry(to).or_default() += 1;
+        }
+        self.referred_maybe = referred_maybe;
         self.referred = referred.into_iter().map(AtomicU32::into_inner).collect();
         let mut sizes = Sizes::new(csr.nodes());
         for block in inspection.blocks.iter().filter(|block| !self.owned.contains(block.id)) {
@@ -216,6 +235,11 @@ impl Graph {
     #[inline]
     pub fn referred(&self, object: u32) -> u32 {
         self.referred.get(object as usize).copied().unwrap_or(0)
+    }
+
+    /// And how many may lead there.
+    pub fn referred_maybe(&self, object: u32) -> u32 {
+        self.referred_maybe.get(&self.parts.whole(object)).copied().unwrap_or(0)
     }
 
     pub fn nodes(&self) -> u32 {

@@ -94,6 +94,19 @@ impl Csr {
         Csr::build(nodes, || (), |(), node, _, f| rows[node as usize].iter().for_each(|to| f(*to)))
     }
 
+    /// The same graph with these nodes behind those that are there.
+    ///
+    /// # Errors
+    /// More edges than can be numbered.
+    pub fn with(&self, rows: Vec<Vec<u32>>) -> Result<Csr, TooManyEdges> {
+        let mut whole = self.clone();
+        for row in rows {
+            whole.targets.extend(row);
+            whole.offsets.push(u32::try_from(whole.targets.len()).map_err(|_| TooManyEdges)?);
+        }
+        Ok(whole)
+    }
+
     pub fn nodes(&self) -> u32 {
         (self.offsets.len() - 1) as u32
     }
@@ -107,6 +120,11 @@ impl Csr {
     pub fn row(&self, node: u32) -> &[u32] {
         let at = node as usize;
         &self.targets[self.offsets[at] as usize..self.offsets[at + 1] as usize]
+    }
+
+    /// Where an edge leads, by its place.
+    pub fn target(&self, edge: u32) -> Option<u32> {
+        self.targets.get(edge as usize).copied()
     }
 
     /// The place of a node's first edge among all edges: what is kept by edge is kept at these.

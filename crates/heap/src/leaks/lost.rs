@@ -63,6 +63,13 @@ impl Lost {
         todo.extend(inside);
         todo.retain(|&id| loosely.insert(id));
         spread(references, &mut loosely, todo, true);
+        // Who has the middle of a block that has its own beginning can free it: an aligned allocation.
+        let knows_itself = |id: u32| references.of(id).contains(&id);
+        let mut todo: Vec<u32> = (0..count)
+            .filter(|&id| !reached.contains(id) && loosely.contains(id) && knows_itself(id))
+            .collect();
+        todo.retain(|&id| inspection.census.mark(id).as_object().is_none() && reached.insert(id));
+        spread(references, &mut reached, todo, false);
 
         let blocks: Vec<u32> = (0..count).filter(|&id| !reached.contains(id)).collect();
         let mut lost =

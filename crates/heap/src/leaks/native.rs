@@ -1,29 +1,34 @@
-//! Lost blocks that are no objects, in groups of like ones.
+//! Lost blocks that are no objects, in groups of like ones: by what the census calls them, by size, by
+//! the library whose code or constants they point into, and by what they begin with.
 
 use super::EXAMPLES;
 use super::cycles::Found;
 use super::lost::{Lost, State};
+use super::nearby::{self, Content};
 use super::references::{INTERIOR, References};
 use crate::Inspection;
 use crate::kinds::Domain;
 use rustc_hash::{FxHashMap, FxHashSet};
-use wmr_memory::Target;
+use wmr_memory::{Reader, Target};
 
-/// Native blocks of one size and name.
+/// Native blocks that are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Native {
     pub state: State,
     /// What the census says of them, empty for nothing.
     pub kind: String,
-    /// Bytes their owner may use, of each.
-    pub usable: u64,
+    /// Bytes their owner may use: the least and the most of each.
+    pub usable: (u64, u64),
     pub count: u64,
     /// What they take of their allocator.
     pub bytes: u64,
     /// What only they point at.
     pub indirect: u64,
-    /// File name of the program or library whose addresses most of the examples contain.
+    /// File name of the program or library whose code or constants they mention.
     pub mentions: Option<String>,
+    pub content: Content,
+    /// What lies beside most of them.
+    pub beside: Option<String>,
     pub examples: Vec<u64>,
 }
 
@@ -37,6 +42,24 @@ pub struct LostBlock {
     pub group: u32,
 }
 
+/// What blocks of one group have in common. The size is left out where they have too many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Alike {
+    state: State,
+    kind: Option<u32>,
+    mentions: Option<usize>,
+    /// Text or not, the fill: of text itself only whether it is.
+    content: Content,
+    usable: Option<u64>,
+}
+
+/// Blocks of that many sizes are told as one: texts, buffers.
+const SIZES: usize = 4;
+/// A chunk may be that much larger than was asked for: what is left of a free one would be none.
+const SLACK: u64 = 16;
+/// Blocks of a group that are looked at for their neighbours.
+const LOOK_AT: usize = 64;
+
 pub(super) fn find(
     target: &Target,
     inspection: &Inspection,
@@ -44,54 +67,108 @@ pub(super) fn find(
     lost: &Lost,
     cycles: &Found,
 ) -> (Vec<Native>, Vec<LostBlock>) {
-    let mut groups: FxHashMap<(State, Option<u32>, u64), usize> = FxHashMap::default();
-    let (mut list, mut blocks): (Vec<Native>, Vec<LostBlock>) = (Vec::new(), Vec::new());
+    let libraries = Libraries::new(target);
+    let mut reader = target.reader();
+    let mut groups: FxHashMap<Alike, Vec<u32>> = FxHashMap::default();
     for (&block, &state) in lost.blocks.iter().zip(&lost.states) {
         let mark = inspection.census.mark(block);
         if mark.as_object().is_some() || state == State::Indirect || cycles.members.contains(&block) {
             continue;
         }
         let at = inspection.blocks.block(block);
-        let index = *groups.entry((state, mark.as_kind(), at.usable)).or_insert_with(|| {
-            list.push(Native {
-                state,
-                kind: mark.as_kind().map(|kind| kind_name(inspection, kind)).unwrap_or_default(),
-                usable: at.usable,
-                count: 0,
-                bytes: 0,
-                indirect: 0,
-                mentions: None,
-                examples: Vec::new(),
-            });
-            list.len() - 1
+        let mentions = libraries.mentioned(&mut reader, at.start, at.usable).or_else(|| {
+            // The first that hangs on it may say more.
+            let next = references.of(block).iter().map(|edge| edge & !INTERIOR);
+            let next = next.map(|id| inspection.blocks.block(id)).find(|next| next.id != block)?;
+            libraries.mentioned(&mut reader, next.start, next.usable)
         });
-        let group = &mut list[index];
-        group.count += 1;
-        group.bytes += at.bytes;
-        group.indirect += lost.indirect.get(&block).copied().unwrap_or(0);
-        if group.examples.len() < EXAMPLES {
-            group.examples.push(at.start);
+        let content = match nearby::content(target, at.start, at.usable) {
+            Content::Text(_) => Content::Text(String::new()),
+            other => other,
+        };
+        let kind = mark.as_kind().filter(|&kind| inspection.census.kinds.get(kind).domain != Domain::Unknown);
+        let alike = Alike { state, kind, mentions, content, usable: Some(at.usable) };
+        groups.entry(alike).or_default().push(block);
+    }
+    let mut groups: Vec<(Alike, Vec<u32>)> = joined(groups).into_iter().collect();
+    let weight = |blocks: &[u32]| -> u64 {
+        let each = |&id: &u32| inspection.blocks.bytes(id) + lost.indirect.get(&id).copied().unwrap_or(0);
+        blocks.iter().map(each).sum()
+    };
+    for (_, blocks) in &mut groups {
+        blocks.sort_unstable();
+    }
+    groups.sort_by_cached_key(|(_, blocks)| (std::cmp::Reverse(weight(blocks)), blocks.first().copied()));
+    let (mut list, mut out) = (Vec::with_capacity(groups.len()), Vec::new());
+    for (alike, blocks) in groups {
+        for &id in &blocks {
+            let at = inspection.blocks.block(id);
+            out.push(LostBlock {
+                addr: at.start,
+                bytes: at.bytes,
+                state: alike.state,
+                group: list.len() as u32,
+            });
         }
-        blocks.push(LostBlock { addr: at.start, bytes: at.bytes, state, group: index as u32 });
+        list.push(group(target, inspection, lost, &libraries, &alike, &blocks));
     }
-    hanging(inspection, references, lost, cycles, &mut blocks);
-    for group in &mut list {
-        group.mentions = mentioned(target, &group.examples, group.usable);
+    hanging(inspection, references, lost, cycles, &mut out);
+    out.sort_unstable_by_key(|block| block.addr);
+    (list, out)
+}
+
+/// Groups that differ in their sizes alone, and in many, become one.
+fn joined(groups: FxHashMap<Alike, Vec<u32>>) -> FxHashMap<Alike, Vec<u32>> {
+    let without_size = |alike: &Alike| Alike { usable: None, ..alike.clone() };
+    // By what is left without the size: how many sizes, blocks, and most blocks of one size.
+    let mut sizes: FxHashMap<Alike, (usize, usize, usize)> = FxHashMap::default();
+    for (alike, blocks) in &groups {
+        let (sizes, all, most) = sizes.entry(without_size(alike)).or_default();
+        *sizes += 1;
+        *all += blocks.len();
+        *most = (*most).max(blocks.len());
     }
-    let mut order: Vec<usize> = (0..list.len()).collect();
-    order.sort_by_key(|&i| {
-        let group = &list[i];
-        (std::cmp::Reverse((group.bytes + group.indirect, group.usable)), group.kind.clone())
-    });
-    let mut place = vec![0; list.len()];
-    for (at, &i) in order.iter().enumerate() {
-        place[i] = at as u32;
+    let counts: FxHashMap<Alike, usize> =
+        groups.iter().map(|(alike, blocks)| (alike.clone(), blocks.len())).collect();
+    let mut out: FxHashMap<Alike, Vec<u32>> = FxHashMap::default();
+    for (alike, blocks) in groups {
+        let common = without_size(&alike);
+        // What is too little for a chunk of its own goes with one.
+        let less =
+            Alike { usable: alike.usable.and_then(|usable| usable.checked_sub(SLACK)), ..alike.clone() };
+        let alike = if counts.get(&less).is_some_and(|&count| count >= blocks.len()) { less } else { alike };
+        let many = sizes.get(&common).is_some_and(|&(sizes, all, most)| sizes > SIZES && most * 2 < all);
+        out.entry(if many { common } else { alike }).or_default().extend(blocks);
     }
-    for block in &mut blocks {
-        block.group = place[block.group as usize];
+    out
+}
+
+fn group(
+    target: &Target,
+    inspection: &Inspection,
+    lost: &Lost,
+    libraries: &Libraries,
+    alike: &Alike,
+    blocks: &[u32],
+) -> Native {
+    let of = |id: &u32| inspection.blocks.block(*id);
+    let sizes = blocks.iter().map(|id| of(id).usable);
+    let first = blocks.first().map(of);
+    Native {
+        state: alike.state,
+        kind: alike.kind.map(|kind| inspection.census.kinds.get(kind).kind.clone()).unwrap_or_default(),
+        usable: match alike.usable {
+            Some(usable) => (usable, usable),
+            None => (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
+        },
+        count: blocks.len() as u64,
+        bytes: blocks.iter().map(|id| inspection.blocks.bytes(*id)).sum(),
+        indirect: blocks.iter().filter_map(|id| lost.indirect.get(id)).sum(),
+        mentions: alike.mentions.map(|image| libraries.name(image)),
+        content: first.map_or(Content::Other, |at| nearby::content(target, at.start, at.usable)),
+        beside: nearby::around(inspection, &blocks[..blocks.len().min(LOOK_AT)]),
+        examples: blocks.iter().take(EXAMPLES).map(|id| of(id).start).collect(),
     }
-    blocks.sort_by_key(|block| block.addr);
-    (order.into_iter().map(|i| list[i].clone()).collect(), blocks)
 }
 
 /// Adds what is lost because of the blocks that are: each counts with the first that leads to it.
@@ -103,9 +180,8 @@ fn hanging(
     blocks: &mut Vec<LostBlock>,
 ) {
     let is_indirect = |id: u32| {
-        let at = lost.blocks.binary_search(&id).ok()?;
         let native = inspection.census.mark(id).as_object().is_none() && !cycles.members.contains(&id);
-        (lost.states[at] == State::Indirect && native).then_some(())
+        native && lost.blocks.binary_search(&id).is_ok_and(|at| lost.states[at] == State::Indirect)
     };
     let mut seen: FxHashSet<u32> = FxHashSet::default();
     for i in 0..blocks.len() {
@@ -117,7 +193,7 @@ fn hanging(
         while let Some(from) = todo.pop() {
             for edge in references.of(from) {
                 let id = edge & !INTERIOR;
-                if is_indirect(id).is_some() && seen.insert(id) {
+                if is_indirect(id) && seen.insert(id) {
                     let at = inspection.blocks.block(id);
                     blocks.push(LostBlock { addr: at.start, bytes: at.bytes, state: State::Indirect, group });
                     todo.push(id);
@@ -127,27 +203,57 @@ fn hanging(
     }
 }
 
-fn kind_name(inspection: &Inspection, kind: u32) -> String {
-    let kind = inspection.census.kinds.get(kind);
-    if kind.domain == Domain::Unknown { String::new() } else { kind.kind.clone() }
+/// Programs and libraries.
+struct Libraries<'a> {
+    target: &'a Target,
+    /// In address order, with the image's index; without what libc writes to, the lists of free chunks.
+    ranges: Vec<(std::ops::Range<u64>, usize)>,
+    /// By image: how little it says that a block points there. What everybody uses says least.
+    common: Vec<u8>,
 }
 
-/// The image that most words of the blocks point into.
-fn mentioned(target: &Target, blocks: &[u64], usable: u64) -> Option<String> {
-    const LOOK_AT: u64 = 4096;
-    let mut counts: FxHashMap<usize, u32> = FxHashMap::default();
-    let mut reader = target.reader();
-    for start in blocks {
-        for at in (0..usable.min(LOOK_AT)).step_by(8) {
+/// Bytes of a block that are looked at.
+const LOOK_FOR: u64 = 4096;
+
+impl<'a> Libraries<'a> {
+    fn new(target: &'a Target) -> Self {
+        let common = |image: &wmr_memory::Image| match image {
+            image if image.symbol("__libc_start_main").is_some() => 2,
+            image if image.symbol("PyType_Type").is_some() => 1,
+            _ => 0,
+        };
+        let common: Vec<u8> = target.images.iter().map(common).collect();
+        let of = |(i, image): (usize, &'a wmr_memory::Image)| {
+            let is_libc = common[i] == 2;
+            let segments = image.segments.iter().filter(move |segment| !(segment.write && is_libc));
+            segments.map(move |segment| (segment.range.clone(), i))
+        };
+        let mut ranges: Vec<_> = target.images.iter().enumerate().flat_map(of).collect();
+        ranges.sort_by_key(|(range, _)| range.start);
+        Libraries { target, ranges, common }
+    }
+
+    fn at(&self, addr: u64) -> Option<usize> {
+        let after = self.ranges.partition_point(|(range, _)| range.start <= addr);
+        let (range, image) = self.ranges.get(after.checked_sub(1)?)?;
+        range.contains(&addr).then_some(*image)
+    }
+
+    /// The image that most words of a block point into, of those that say most.
+    fn mentioned(&self, reader: &mut Reader, start: u64, usable: u64) -> Option<usize> {
+        let mut counts: FxHashMap<usize, u32> = FxHashMap::default();
+        for at in (0..usable.min(LOOK_FOR) & !7).step_by(8) {
             let Ok(word) = reader.u64(start + at) else { break };
-            if word >= 0x1000
-                && let Some(i) = target.images.iter().position(|image| image.contains(word))
-            {
-                *counts.entry(i).or_default() += 1;
+            if let Some(image) = self.at(word) {
+                *counts.entry(image).or_default() += 1;
             }
         }
+        let rank = |&(i, n): &(usize, u32)| (std::cmp::Reverse(self.common[i]), n, std::cmp::Reverse(i));
+        counts.into_iter().max_by_key(rank).map(|(i, _)| i)
     }
-    let (best, _) = counts.into_iter().max_by_key(|&(i, n)| (n, std::cmp::Reverse(i)))?;
-    let path = String::from_utf8_lossy(&target.images[best].path).into_owned();
-    path.rsplit('/').next().map(str::to_owned)
+
+    fn name(&self, image: usize) -> String {
+        let path = String::from_utf8_lossy(&self.target.images[image].path).into_owned();
+        path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
 }

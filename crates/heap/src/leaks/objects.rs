@@ -1,10 +1,12 @@
 //! Objects in no cycle that nothing points at.
 
-use super::EXAMPLES;
 use super::cycles::Found;
 use super::lost::{Lost, State};
+use super::nearby;
 use crate::Inspection;
+use crate::anatomy::Anatomy;
 use rustc_hash::FxHashMap;
+use wmr_cpython::family::Family;
 use wmr_memory::Target;
 
 /// Objects of one type.
@@ -18,31 +20,73 @@ pub struct Unheld {
     pub indirect: u64,
     /// Addresses of the objects.
     pub examples: Vec<u64>,
+    /// Values of some, each once, those of most objects first. Not escaped.
+    pub values: Vec<String>,
+    /// What lies beside most of them.
+    pub beside: Option<String>,
 }
 
+/// Objects of a type that are looked at for values and neighbours.
+const LOOK_AT: usize = 64;
+const EXAMPLES: usize = 3;
+/// Attributes or items of one object that are told.
+const PARTS: usize = 3;
+
 pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles: &Found) -> Vec<Unheld> {
-    let mut groups: FxHashMap<u32, Unheld> = FxHashMap::default();
+    let mut groups: FxHashMap<u32, (Unheld, Vec<u32>)> = FxHashMap::default();
     for (&block, &state) in lost.blocks.iter().zip(&lost.states) {
         let Some(ty) = inspection.census.mark(block).as_object() else { continue };
         if state != State::Definite || cycles.members.contains(&block) {
             continue;
         }
-        let at = inspection.blocks.block(block);
-        let group = groups.entry(ty).or_insert_with(|| Unheld {
-            ty,
-            count: 0,
-            bytes: 0,
-            indirect: 0,
-            examples: Vec::new(),
-        });
+        let (group, some) = groups.entry(ty).or_insert_with(|| (Unheld::none(ty), Vec::new()));
         group.count += 1;
-        group.bytes += at.bytes;
+        group.bytes += inspection.blocks.bytes(block);
         group.indirect += lost.indirect.get(&block).copied().unwrap_or(0);
-        if group.examples.len() < EXAMPLES {
-            group.examples.extend(inspection.object(target, block).map(|object| object.addr));
+        if some.len() < LOOK_AT {
+            some.push(block);
         }
     }
-    let mut list: Vec<Unheld> = groups.into_values().collect();
+    let mut anatomy = Anatomy::new(target, inspection);
+    let finish = |(mut group, some): (Unheld, Vec<u32>)| {
+        group.beside = nearby::around(inspection, &some);
+        let objects: Vec<u64> =
+            some.iter().filter_map(|&block| Some(inspection.object(target, block)?.addr)).collect();
+        let mut values: FxHashMap<String, u32> = FxHashMap::default();
+        for &addr in &objects {
+            if let Some(value) = anatomy.as_mut().and_then(|anatomy| value(anatomy, addr)) {
+                *values.entry(value).or_default() += 1;
+            }
+        }
+        let mut values: Vec<(String, u32)> = values.into_iter().collect();
+        values.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        group.values = values.into_iter().take(EXAMPLES).map(|(value, _)| value).collect();
+        group.examples = objects.into_iter().take(EXAMPLES).collect();
+        group
+    };
+    let mut list: Vec<Unheld> = groups.into_values().map(finish).collect();
     list.sort_by_key(|group| (std::cmp::Reverse(group.bytes + group.indirect), group.ty));
     list
+}
+
+/// A value as Python writes it, or the first few parts of what has no such value.
+fn value(anatomy: &mut Anatomy, addr: u64) -> Option<String> {
+    if let Some(value) = anatomy.value(addr) {
+        return Some(value);
+    }
+    let ty = anatomy.type_of(addr)?;
+    let parts = anatomy.parts(addr, ty, PARTS);
+    let numbered = matches!(ty.shape.family, Family::List | Family::Tuple);
+    let mut told = Vec::new();
+    for part in parts.attributes.iter().chain(&parts.items).take(PARTS) {
+        let value = anatomy.value(part.addr).unwrap_or("…".to_owned());
+        told.push(if part.name.is_empty() || numbered { value } else { format!("{}: {value}", part.name) });
+    }
+    (!told.is_empty()).then(|| format!("{{{}}}", told.join(", ")))
+}
+
+impl Unheld {
+    fn none(ty: u32) -> Unheld {
+        Unheld { ty, count: 0, bytes: 0, indirect: 0, examples: Vec::new(), values: Vec::new(), beside: None }
+    }
 }

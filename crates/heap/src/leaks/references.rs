@@ -4,6 +4,7 @@ use super::without;
 use crate::Inspection;
 use crate::kinds::Domain;
 use rayon::prelude::*;
+use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
 use wmr_cpython::dicts::{table_bytes, values_table};
@@ -23,6 +24,8 @@ const WINDOW: u64 = 64 << 10;
 pub(super) struct References {
     offsets: Vec<u64>,
     edges: Vec<u32>,
+    /// Blocks that are taken to point at nothing.
+    cut: Vec<u32>,
 }
 
 impl References {
@@ -30,7 +33,7 @@ impl References {
         let scan = Scan::new(target, inspection, dead);
         let spans = 0..inspection.blocks.spans().len();
         let found: Vec<(Vec<u32>, Vec<u32>)> = spans.into_par_iter().map(|span| scan.span(span)).collect();
-        let mut references = References { offsets: vec![0], edges: Vec::new() };
+        let mut references = References { offsets: vec![0], edges: Vec::new(), cut: Vec::new() };
         references.offsets.reserve(inspection.blocks.len() as usize);
         references.edges.reserve_exact(found.iter().map(|(_, edges)| edges.len()).sum());
         let mut at = 0;
@@ -44,8 +47,21 @@ impl References {
         references
     }
 
+    /// Takes what these point at out of it.
+    pub fn cut(&mut self, blocks: Vec<u32>) {
+        self.cut = blocks;
+    }
+
+    /// What all blocks point at.
+    pub fn all(&self) -> &[u32] {
+        &self.edges
+    }
+
     /// What a block points at: ids, with [`INTERIOR`] perhaps.
     pub fn of(&self, block: u32) -> &[u32] {
+        if self.cut.contains(&block) {
+            return &[];
+        }
         let i = block as usize;
         let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
         &self.edges[range]
@@ -61,6 +77,8 @@ pub(super) struct Resolver<'a> {
     highest: u64,
     /// By kind: is it a part of an object?
     parts: Vec<bool>,
+    /// By kind: does it only describe what nobody knows?
+    unknown: Vec<bool>,
 }
 
 impl<'a> Resolver<'a> {
@@ -74,6 +92,7 @@ impl<'a> Resolver<'a> {
             lowest: spans.first().map_or(u64::MAX, |span| span.start),
             highest: spans.last().map_or(0, |span| span.end),
             parts: (0..kinds.len()).map(|id| is_part(kinds.get(id as u32))).collect(),
+            unknown: (0..kinds.len()).map(|id| kinds.get(id as u32).domain == Domain::Unknown).collect(),
         }
     }
 
@@ -110,8 +129,10 @@ impl<'a> Resolver<'a> {
             if mark.as_kind().is_some_and(|kind| self.parts[kind as usize]) {
                 return Some(block.id);
             }
-            // An object whose type could not be verified is pointed at behind its heads.
-            let start = offset == 0 || addr == block.start || mark.is_none() && matches!(offset, 16 | 32);
+            // An object whose type could not be verified, or that is kept dead for the next of its kind, is
+            // pointed at behind its heads; so is a thread's vector of thread-local memory, behind its size.
+            let unknown = mark.as_kind().is_none_or(|kind| self.unknown[kind as usize]);
+            let start = offset == 0 || addr == block.start || unknown && matches!(offset, 16 | 32);
             let start = start || offset == 8 && self.is_sized(block);
             return Some(if start { block.id } else { block.id | INTERIOR });
         };
@@ -137,6 +158,8 @@ struct Scan<'a> {
     values: Vec<bool>,
     /// By type: weak references, whose first field does not hold what it points at.
     weak: Vec<bool>,
+    /// Addresses of the types of the collector's objects.
+    types: FxHashSet<u64>,
 }
 
 impl<'a> Scan<'a> {
@@ -163,7 +186,8 @@ impl<'a> Scan<'a> {
             })
         };
         let weak = (0..types.len()).map(is_weak).collect();
-        Scan { target, inspection, dead, kinds, keys, values, weak }
+        let types = types.iter().filter(|ty| ty.shape.has_gc()).map(|ty| ty.addr).collect();
+        Scan { target, inspection, dead, kinds, keys, values, weak, types }
     }
 
     /// Number of edges by block, and the edges.
@@ -222,6 +246,7 @@ impl<'a> Scan<'a> {
                     words(data, data.saturating_add(table_bytes(model, remote, allocation)));
                 }
                 Some(kind) if !self.kinds[kind as usize] => {}
+                _ if self.is_dead(model, remote, data) => {}
                 _ => without(data..end, self.dead, &mut |range| words(range.start, range.end)),
             }
             return;
@@ -251,6 +276,16 @@ impl<'a> Scan<'a> {
             }
             _ => words(first, end),
         }
+    }
+}
+
+impl Scan<'_> {
+    /// An object that ended and was kept for the next of its kind, as a code object does with a frame up to
+    /// 3.10: what it referred to is there still, and not counted.
+    fn is_dead(&self, model: &Model, reader: &mut Reader, data: u64) -> bool {
+        let object = data.wrapping_add(model.gc_head);
+        let known = model.type_of(reader, object).is_ok_and(|ty| self.types.contains(&ty));
+        known && reader.u64(object.wrapping_add(model.layout.object.ob_refcnt)) == Ok(0)
     }
 }
 

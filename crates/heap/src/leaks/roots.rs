@@ -13,7 +13,8 @@ const RED_ZONE: u64 = 128;
 const ARENA: u64 = 2200;
 const WINDOW: u64 = 1 << 20;
 
-/// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; sorted, each once.
+/// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; in
+/// order, each once.
 pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<u32> {
     let pieces: Vec<Range<u64>> = ranges(target, inspection, dead)
         .into_iter()

@@ -6,7 +6,6 @@
 
 use super::Native;
 use crate::kinds::{Domain, Sure};
-use crate::marks::Mark;
 use cpp_demangle::{DemangleOptions, Symbol};
 use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_memory::Reader;
@@ -27,16 +26,8 @@ const MAX_DEPTH: u32 = 64;
 impl Native<'_> {
     /// Names C++ objects by class; returns them in address order.
     pub(super) fn name_cpp(&mut self) -> Vec<CppObject> {
-        // Blocks known by who holds them alone learn what they are.
-        let kinds = &self.census.kinds;
-        let held = |mark: Mark| {
-            mark.as_kind().is_some_and(|k| {
-                let kind = kinds.get(k);
-                kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
-            })
-        };
         // The first look is only whether it may be: few blocks begin with an address in an image.
-        let candidates = self.ask(held, |reader, block| {
+        let candidates = self.ask(self.held_alone(), |reader, block| {
             let word = reader.u64(block.start).ok()?;
             let (_, exec) = self.images.at(word)?;
             (!exec && word.is_multiple_of(8)).then_some(word)

@@ -29,7 +29,15 @@ const ARRAY: &str = "array data";
 
 /// Is a block of that kind all values, in which a word that looks like an address is one by chance?
 pub(super) fn is_content(kind: &str) -> bool {
-    [ARRAY, "array shape", super::arrow::BUFFER, super::signature::FILE_BUFFER].contains(&kind)
+    [
+        ARRAY,
+        "array shape",
+        super::arrow::BUFFER,
+        super::signature::FILE_BUFFER,
+        super::gobject::PIXELS,
+        super::media::PIXELS,
+    ]
+    .contains(&kind)
 }
 
 impl Native<'_> {

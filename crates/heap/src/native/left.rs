@@ -2,6 +2,7 @@
 
 use super::{Native, file_name};
 use crate::kinds::{Domain, Sure};
+use rustc_hash::FxHashMap;
 use wmr_alloc::Block;
 use wmr_memory::Reader;
 
@@ -13,10 +14,14 @@ const SLACK: u64 = 24;
 /// Words that are looked at for an image's address.
 const MAX_WORDS: u64 = 32;
 
+/// Blocks of one size that are many are told by that size: so much of one kind is one thing.
+const MANY: u32 = 16;
+
 enum Seen {
     Text,
     Wide,
     Image(u64),
+    Nothing,
 }
 
 impl Native<'_> {
@@ -31,22 +36,47 @@ impl Native<'_> {
                 let address = (0..words).find_map(|i| {
                     let word = reader.u64(block.start + 8 * i).ok()?;
                     self.images.at(word).map(|(image, _)| image.segments.first())?.map(|_| word)
-                })?;
-                Some(Seen::Image(address))
+                });
+                Some(address.map_or(Seen::Nothing, Seen::Image))
             },
         );
+        let mut sizes: FxHashMap<u64, u32> = FxHashMap::default();
+        for (block, seen) in &found {
+            if matches!(seen, Seen::Image(_) | Seen::Nothing) {
+                *sizes.entry(self.blocks.bytes(*block)).or_default() += 1;
+            }
+        }
         for (block, seen) in found {
+            let bytes = self.blocks.bytes(block);
+            let size = size_group(bytes, sizes.get(&bytes).is_some_and(|count| *count >= MANY));
             let (kind, detail, sure) = match seen {
                 Seen::Text => ("string data", String::new(), Sure::Guess),
                 Seen::Wide => ("wide string data", String::new(), Sure::Guess),
-                Seen::Image(at) => {
-                    let Some((image, _)) = self.images.at(at) else { continue };
-                    ("unknown", format!("with addresses of {}", file_name(image)), Sure::Exact)
-                }
+                Seen::Nothing => ("unknown", size, Sure::Exact),
+                Seen::Image(at) => match self.images.at(at) {
+                    Some((image, _)) => {
+                        let detail = format!("{size}, with addresses of {}", file_name(image));
+                        ("unknown", detail, Sure::Exact)
+                    }
+                    None => ("unknown", size, Sure::Exact),
+                },
             };
             let kind = self.census.kinds.intern(Domain::Unknown, kind, &detail, sure);
             self.set(block, kind);
         }
+    }
+}
+
+/// `of 1008 B`, `of 1 to 2 KiB`.
+fn size_group(bytes: u64, many: bool) -> String {
+    if many {
+        return format!("of {bytes} B");
+    }
+    match bytes.max(1).ilog2() {
+        0..6 => "below 64 B".to_owned(),
+        n @ 6..10 => format!("of {} to {} B", 1u64 << n, 1u64 << (n + 1)),
+        n @ 10..20 => format!("of {} to {} KiB", 1u64 << (n - 10), 1u64 << (n - 9)),
+        n => format!("of {} to {} MiB", 1u64 << (n - 20), 1u64 << (n - 19)),
     }
 }
 

@@ -19,27 +19,31 @@ const OBJECT_WORDS: u64 = 8;
 impl Native<'_> {
     /// Names what the blocks lead to.
     pub(super) fn reach(&mut self, sources: Vec<u32>) {
-        let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
         let mut level = sources;
-        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
         while !level.is_empty() {
-            let found: Vec<Vec<(u32, u32)>> = level
-                .par_iter()
-                .map_init(
-                    || self.target.reader(),
-                    |reader, &source| {
-                        let block = self.blocks.block(source);
-                        let mut out = Vec::new();
-                        let end = block.start.saturating_add(block.usable.min(MAX_SCAN));
-                        self.starts_in(reader, block.start..end, |to| out.push((to, source)));
-                        out
-                    },
-                )
-                .collect();
-            let mut found = found.concat();
-            self.leave_objects(&types, &mut found);
-            level = self.settle(found, &mut names);
+            level = self.reach_once(&level);
         }
+    }
+
+    /// Names what the blocks point to, and returns that.
+    pub(super) fn reach_once(&mut self, sources: &[u32]) -> Vec<u32> {
+        let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
+        let found: Vec<Vec<(u32, u32)>> = sources
+            .par_iter()
+            .map_init(
+                || self.target.reader(),
+                |reader, &source| {
+                    let block = self.blocks.block(source);
+                    let mut out = Vec::new();
+                    let end = block.start.saturating_add(block.usable.min(MAX_SCAN));
+                    self.starts_in(reader, block.start..end, |to| out.push((to, source)));
+                    out
+                },
+            )
+            .collect();
+        let mut found = found.concat();
+        self.leave_objects(&types, &mut found);
+        self.settle(found)
     }
 
     /// Names what images' writable data leads to. `python`: an address in the interpreter's image, whose
@@ -100,7 +104,8 @@ impl Native<'_> {
     }
 
     /// Gives each found block the name of the first that points to it; returns them.
-    fn settle(&mut self, mut found: Vec<(u32, u32)>, names: &mut FxHashMap<KindId, KindId>) -> Vec<u32> {
+    fn settle(&mut self, mut found: Vec<(u32, u32)>) -> Vec<u32> {
+        let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
         found.par_sort_unstable();
         found.dedup_by_key(|(to, _)| *to);
         for (to, from) in &found {

@@ -34,9 +34,12 @@ impl Found<'_> {
             for (name, module) in modules {
                 self.object(module, || Holder::Module { name, interpreter: id });
             }
-            self.object(interpreter.modules, || Holder::Interpreter { what: "sys.modules", interpreter: id });
+            self.object(interpreter.modules, || Holder::Interpreter {
+                what: "sys.modules".to_owned(),
+                interpreter: id,
+            });
             self.object(interpreter.sysdict, || Holder::Interpreter {
-                what: "namespace of sys",
+                what: "namespace of sys".to_owned(),
                 interpreter: id,
             });
         }

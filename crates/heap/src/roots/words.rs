@@ -1,52 +1,55 @@
-//! Words of memory that is no object's: frames, variables of libraries, blocks of malloc, stacks.
+//! Words of memory that is no object's: variables of libraries, blocks of malloc, stacks.
 //!
 //! Such a word may be left over, or a number that happens to look so. Taking it for a reference makes
 //! less be retained than is, never more.
 
 use super::{Found, Holder};
+use crate::graph::Bits;
 use std::ops::Range;
 use wmr_cpython::locate::for_each_word;
 
 impl Found<'_> {
-    fn scan(&mut self, range: Range<u64>, holder: impl Fn(u64) -> Holder) {
+    pub(super) fn scan(&mut self, range: Range<u64>, holder: impl Fn(&Self, u64) -> Holder) {
         let mut reader = self.target.reader();
         for_each_word(&mut reader, range, |at, word| {
-            self.word(word, || holder(at));
+            self.word(word, |found| holder(found, at));
         });
     }
 
-    /// 3.11+: the live part of each thread's data stack.
-    pub(super) fn frames(&mut self) {
-        let Ok(python) = &self.inspection.python else { return };
-        let mut reader = self.target.reader();
-        for chunk in python.stack_chunks(self.target) {
-            for_each_word(&mut reader, chunk.addr..chunk.live_end, |_, word| {
-                // 3.14+: the lowest bits of a reference say whether it is counted. One that is not is
-                // to what something else holds meanwhile.
-                self.word(word & !7, || Holder::Frames { thread: chunk.thread });
-            });
+    /// The same but for what holds nothing, and what was looked at already.
+    fn scan_others(&mut self, range: Range<u64>, holder: impl Fn(u64) -> Holder) {
+        let mut at = range.start;
+        let first = self.elsewhere.partition_point(|other| other.end <= at);
+        let within = self.elsewhere[first..].iter().take_while(|other| other.start < range.end);
+        for other in within.cloned().collect::<Vec<_>>() {
+            self.scan(at..other.start.max(at), |_, at| holder(at));
+            at = other.end.max(at);
         }
+        self.scan(at..range.end.max(at), |_, at| holder(at));
     }
 
     pub(super) fn globals(&mut self) {
         let images = (0..).zip(&self.target.images);
         for (image, range) in images.flat_map(|(at, image)| image.writable().map(move |range| (at, range))) {
-            self.scan(range, |addr| Holder::Global { image, addr });
+            self.scan_others(range, |addr| Holder::Global { image, addr });
         }
     }
 
     /// Blocks that neither are objects nor belong to one.
     pub(super) fn native_blocks(&mut self) {
         let (blocks, census) = (&self.inspection.blocks, &self.inspection.census);
+        // What is in a block that an unknown field of an object leads to, nobody else says.
+        let unknown = Bits::of(blocks.len(), census.holders().map(|(block, _)| block));
         for block in blocks.iter() {
-            let theirs = census.mark(block.id).as_object().is_some() || self.graph.is_owned(block.id);
+            let theirs = census.mark(block.id).as_object().is_some()
+                || self.graph.is_owned(block.id) && !unknown.contains(block.id);
             let kind = census.mark(block.id).as_kind().map(|kind| census.kinds.get(kind).kind.as_str());
             // What the dead on a free list referred to is there still; a cache of malloc lists free chunks.
             let free = matches!(kind, Some("free list" | "tcache table"));
             // What others nest in is theirs.
             if !theirs && !free && !blocks.is_holder(block.id) {
                 let end = block.start.saturating_add(block.usable);
-                self.scan(block.start..end, |_| Holder::Native { block: block.id });
+                self.scan_others(block.start..end, |_| Holder::Native { block: block.id });
             }
         }
     }
@@ -56,11 +59,11 @@ impl Found<'_> {
         for thread in &self.target.threads {
             let tid = thread.tid;
             for word in &thread.regs {
-                self.word(*word, || Holder::Register { tid });
+                self.word(*word, |_| Holder::Register { tid });
             }
             let mapping = self.target.mapping(thread.sp);
             if let Some(mapping) = mapping.filter(|mapping| mapping.perms.write) {
-                self.scan(thread.sp..mapping.end, |addr| Holder::Stack { tid, addr });
+                self.scan(thread.sp..mapping.end, |_, addr| Holder::Stack { tid, addr });
             }
         }
     }

@@ -121,15 +121,17 @@ impl<'a> Splitter<'a> {
                         edges.give(at - u64::from(geometry.pool_size)..at, Fate::Zero);
                     }
                 }
-                (_, State::PoolHeader | State::ArenaHeader | State::Fencepost) => {
-                    edges.give(range, Fate::Keep)
-                }
-                (_, State::FreeChunk | State::Tcache | State::Fastbin) => {
-                    free_chunks(&mut edges, &mut reader, range, state == State::FreeChunk);
-                }
-                (_, State::Top) => {
+                (_, State::Fencepost | State::Top) => {
+                    // The first word is lent to the chunk before, which one in a cache has left as it was.
+                    if span.kind.is_malloc() {
+                        edges.give(range.start..range.start + 8, Fate::Zero);
+                    }
                     edges.give(range.start..range.start + CHUNK_HEADER, Fate::Keep);
                     edges.give(range, Fate::Zero);
+                }
+                (_, State::PoolHeader | State::ArenaHeader) => edges.give(range, Fate::Keep),
+                (_, State::FreeChunk | State::Tcache | State::Fastbin) => {
+                    free_chunks(&mut edges, &mut reader, range, state == State::FreeChunk);
                 }
                 (_, State::Uncarved | State::AlignmentLoss) => edges.give(range, Fate::Zero),
                 // Links between free blocks are addresses.
@@ -321,6 +323,8 @@ impl<'a> Splitter<'a> {
                 }
                 Family::Code => (base.saturating_add(items), Fate::Keep),
                 Family::Frame => (end, Fate::Addresses),
+                // Too small for references: the characters of a pattern.
+                _ if shape.itemsize < 8 => (base.saturating_add(items), Fate::Zero),
                 _ => (base.saturating_add(items), Fate::Fields),
             };
             edges.give(base..until.min(end), fate);
@@ -370,9 +374,11 @@ fn inside(kind: &crate::Kind) -> Inside {
             Part::DictKeys | Part::SharedKeys => Inside::Keys,
             Part::DictValues => Inside::Values,
             // Past the last item is what was there before.
-            Part::ListItems | Part::SetTable | Part::DequeBlock | Part::OrderedDictIndex => {
-                Inside::All(Fate::Addresses)
-            }
+            Part::ListItems
+            | Part::SetTable
+            | Part::DequeBlock
+            | Part::OrderedDictIndex
+            | Part::SpareFrame => Inside::All(Fate::Addresses),
             Part::OrderedDictNode
             | Part::StructCodes
             | Part::ElementChildren

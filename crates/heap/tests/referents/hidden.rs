@@ -23,6 +23,7 @@ pub const HIDDEN: &[(&str, &str, &str)] = &[
     ("*.StgDict", "", "is traversed as a dict"),
     ("*Struct", ".format", "bytes"),
     ("*_sre.SRE_*|re.Match|re.Pattern", "", "not collected before 3.10; the text of a scanner never"),
+    ("functools._lru_cache_wrapper", "", "its links: the collector goes to what is in them"),
     ("functools.KeyWrapper", "", "not collected before 3.10"),
     ("operator.methodcaller", ".name", "a str"),
     ("_io.*", "", "up to 3.11 no field but the dict; the text a StringIO is given never"),

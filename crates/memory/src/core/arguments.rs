@@ -3,11 +3,11 @@
 use super::layout::Area;
 use super::memory::CoreMemory;
 use super::notes::{AT_ENTRY, AT_EXECFN, AT_PHDR, Notes};
-use crate::{Memory, Reader};
+use crate::Reader;
 
 /// The kernel allows a quarter of the stack limit for arguments and environment, at most 6 MiB
 /// unless the limit was raised; the vector lies right below them.
-const SEARCH: usize = 16 << 20;
+const SEARCH: u64 = 16 << 20;
 const MAX_ARGUMENTS: usize = 4096;
 const MAX_BYTES: usize = 1 << 20;
 
@@ -37,10 +37,7 @@ pub(super) fn command_line(notes: &Notes, memory: &CoreMemory) -> Vec<Vec<u8>> {
 fn by_stack(notes: &Notes, memory: &CoreMemory) -> Option<Vec<Vec<u8>>> {
     let pattern = notes.auxv.get(..32)?;
     let top = notes.auxv(AT_EXECFN)?;
-    let (start, bytes) = memory.extent(top)?;
-    let end = usize::try_from(top - start).ok()?;
-    let from = end.saturating_sub(SEARCH) & !7;
-    let region = bytes.get(from..end)?;
+    let region = memory.below(top, SEARCH)?;
     let words = region.as_chunks::<8>().0;
     let vector = words.windows(4).rposition(|w| w.as_flattened() == pattern)?;
 

@@ -2,7 +2,7 @@
 
 use super::CoreError;
 use super::pages::{Mark, Marked};
-use crate::file::FileBytes;
+use crate::stored::Stored;
 use crate::{Perms, Why};
 use object::elf;
 
@@ -11,6 +11,10 @@ pub(super) const HEADER: usize = 64;
 pub(super) const ENTRY: u64 = 56;
 /// `vm.max_map_count` is 65530 unless raised; programs that raise it go to some millions.
 const MAX_ENTRIES: u64 = 1 << 23;
+/// Entries read at a time.
+const AT_ONCE: u64 = 4096;
+/// Enough to tell a core, or what else the file is.
+const START: u64 = 4096;
 
 /// What differs between architectures in a core.
 pub(super) struct Machine {
@@ -70,25 +74,26 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl Headers {
-    pub fn parse(core: &FileBytes) -> Result<Self, CoreError> {
-        let machine = accept(core)?;
+    pub fn parse(core: &Stored) -> Result<Self, CoreError> {
+        let start = core.part(0..START);
+        let machine = accept(&start)?;
         let mut headers = Headers { machine, loads: Vec::new(), notes: Vec::new(), problems: Vec::new() };
-        headers.entries(core)?;
+        headers.entries(core, &start)?;
         headers.order();
-        headers.tell_truncation(core.len() as u64);
+        headers.tell_truncation(core.len());
         if headers.loads.is_empty() {
             return Err(CoreError::NoSegments("it has no loadable segment"));
         }
         Ok(headers)
     }
 
-    fn entries(&mut self, core: &FileBytes) -> Result<(), CoreError> {
-        let file_len = core.len() as u64;
-        let table = u64_at(core, 32);
-        if u16_at(core, 54) != ENTRY as u16 {
+    fn entries(&mut self, core: &Stored, start: &[u8]) -> Result<(), CoreError> {
+        let file_len = core.len();
+        let table = u64_at(start, 32);
+        if u16_at(start, 54) != ENTRY as u16 {
             return Err(CoreError::NoSegments("its program headers have an unknown size"));
         }
-        let wanted = self.count(core, table);
+        let wanted = self.count(core, start, table);
         let there = wanted.min(MAX_ENTRIES).min(file_len.saturating_sub(table) / ENTRY);
         if there == 0 {
             return Err(CoreError::NoSegments("it ends before its first program header"));
@@ -96,7 +101,15 @@ impl Headers {
         if there < wanted {
             self.problems.push(format!("truncated core: {there} of {wanted} program headers are readable"));
         }
-        let entries = core.clipped(table..table + there * ENTRY);
+        for from in (0..there).step_by(AT_ONCE as usize) {
+            let to = (from + AT_ONCE).min(there);
+            self.take(&core.part(table + from * ENTRY..table + to * ENTRY), file_len);
+        }
+        Ok(())
+    }
+
+    /// Some entries of the table.
+    fn take(&mut self, entries: &[u8], file_len: u64) {
         for entry in entries.as_chunks::<{ ENTRY as usize }>().0 {
             let flags = u32_at(entry, 4);
             let (offset, vaddr) = (u64_at(entry, 8), u64_at(entry, 16));
@@ -124,26 +137,25 @@ impl Headers {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// `e_phnum`, or what stands in for it from 65535 on.
-    fn count(&mut self, core: &FileBytes, table: u64) -> u64 {
-        let phnum = u16_at(core, 56);
+    fn count(&mut self, core: &Stored, start: &[u8], table: u64) -> u64 {
+        let phnum = u16_at(start, 56);
         if phnum != u16::MAX {
             return phnum.into();
         }
         // PN_XNUM: the count is in sh_info of section 0, which the kernel writes at the very end
         // (fs/binfmt_elf.c, fill_extnum_info): the first thing that a truncated core loses.
-        let section = u64_at(core, 40);
-        let section_0 = core.clipped(section..section.saturating_add(64));
+        let section = u64_at(start, 40);
+        let section_0 = core.part(section..section.saturating_add(64));
         if section >= HEADER as u64 && section_0.len() == 64 {
-            return u32_at(section_0, 44).into();
+            return u32_at(&section_0, 44).into();
         }
         // The first segment is the notes; the kernel puts them right after the program headers.
-        let first = core.clipped(table..table.saturating_add(ENTRY));
+        let first = core.part(table..table.saturating_add(ENTRY));
         self.problems.push("truncated core: the number of segments is lost, and was estimated".into());
-        u64_at(first, 8).saturating_sub(table) / ENTRY
+        u64_at(&first, 8).saturating_sub(table) / ENTRY
     }
 
     /// Adds what is mapped and in no segment, by our own note.

@@ -3,11 +3,10 @@
 use super::headers::Headers;
 use super::pages::{self, Mark, Marked};
 use crate::Thread;
-use crate::file::FileBytes;
-use object::LittleEndian;
-use object::elf::{self, FileHeader64};
-use object::read::elf::NoteIterator;
+use crate::stored::Stored;
+use object::elf;
 use rustc_hash::FxHashSet;
+use std::borrow::Cow;
 use std::ops::Range;
 
 // Keys of the auxiliary vector: include/uapi/linux/auxvec.h.
@@ -21,6 +20,8 @@ pub(super) const AT_SYSINFO_EHDR: u64 = 33;
 /// `offsetof(struct elf_prstatus, pr_pid)` and `pr_reg`, on every 64-bit architecture.
 pub(super) const PR_PID: usize = 32;
 pub(super) const PR_REG: usize = 112;
+/// `sizeof(siginfo_t)`.
+pub(super) const SIGINFO: usize = 128;
 
 /// A file mapping by `NT_FILE`.
 #[derive(Debug)]
@@ -33,6 +34,16 @@ pub(super) struct MappedFile {
     pub deleted: bool,
 }
 
+/// `sizeof(Elf64_Nhdr)`.
+const HEAD: u64 = 12;
+/// Owners' names that matter are shorter.
+const MAX_OWNER: u64 = 64;
+const AHEAD: u64 = 16 << 10;
+/// Each thread has some seven; `kernel.pid_max` is 4 Mi at most.
+const MAX_NOTES: usize = 1 << 25;
+/// Of one note; that on mapped files of a process with half a million mappings.
+const MAX_DESC: u64 = 64 << 20;
+
 #[derive(Default)]
 pub(super) struct Notes {
     pub threads: Vec<Thread>,
@@ -44,6 +55,8 @@ pub(super) struct Notes {
     /// Up to 80 bytes of the arguments, separated by blanks.
     pub arguments: Vec<u8>,
     pub auxv: Vec<u8>,
+    /// Of the first thread; see [`Process::siginfo`](crate::Process::siginfo).
+    pub siginfo: Vec<u8>,
     /// By address, not overlapping.
     pub files: Vec<MappedFile>,
     /// By our own note, if we wrote the core; by address, not overlapping.
@@ -55,30 +68,30 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub fn parse(core: &FileBytes, headers: &Headers) -> Self {
+    pub fn parse(core: &Stored, headers: &Headers) -> Self {
         let mut out = Notes::default();
         for &(offset, size) in &headers.notes {
-            let bytes = core.clipped(offset..offset.saturating_add(size));
-            let Ok(mut notes) = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, bytes)
-            else {
-                continue;
-            };
-            while let Ok(Some(note)) = notes.next() {
+            each(core, offset..offset.saturating_add(size), |owner, kind, desc| {
                 // gcore and the kernel agree on the owner's name; only architecture notes have another.
-                match (note.name(), note.n_type(LittleEndian)) {
-                    (b"CORE", elf::NT_PRSTATUS) => out.threads.extend(thread(note.desc(), headers)),
-                    (b"CORE", elf::NT_PRPSINFO) => out.process(note.desc()),
-                    (b"CORE", elf::NT_AUXV) => out.auxv = note.desc().to_vec(),
-                    (b"CORE", elf::NT_FILE) => out.files = mapped_files(note.desc()).unwrap_or_default(),
+                match (owner, kind) {
+                    (b"CORE", elf::NT_PRSTATUS) => out.threads.extend(thread(&desc(), headers)),
+                    (b"CORE", elf::NT_PRPSINFO) => out.process(&desc()),
+                    // gdb notes one for each thread, behind what it notes of it.
+                    (b"CORE", elf::NT_SIGINFO) if out.threads.len() <= 1 => {
+                        out.siginfo = desc().into_owned();
+                        out.siginfo.truncate(SIGINFO);
+                    }
+                    (b"CORE", elf::NT_AUXV) => out.auxv = desc().into_owned(),
+                    (b"CORE", elf::NT_FILE) => out.files = mapped_files(&desc()).unwrap_or_default(),
                     (b"LINUX", elf::NT_ARM_TLS) => {
-                        if let (Some(thread), Some(tls)) = (out.threads.last_mut(), word(note.desc(), 0)) {
+                        if let (Some(thread), Some(tls)) = (out.threads.last_mut(), word(&desc(), 0)) {
                             thread.tls = tls;
                         }
                     }
-                    (pages::OWNER, pages::NUMBER) => out.marked.extend(pages::parse(note.desc())),
+                    (pages::OWNER, pages::NUMBER) => out.marked.extend(pages::parse(&desc())),
                     _ => {}
                 }
-            }
+            });
         }
         // The first thread noted is the one that crashed; the name is the main thread's.
         if let Some(main) = out.threads.iter_mut().find(|t| Some(t.tid) == out.pid) {
@@ -146,6 +159,35 @@ impl Notes {
     pub fn auxv(&self, key: u64) -> Option<u64> {
         let entries = self.auxv.as_chunks::<16>().0;
         entries.iter().find(|e| word(&e[..], 0) == Some(key)).and_then(|e| word(&e[..], 8))
+    }
+}
+
+/// Goes over the notes of a segment: owner, kind, and what reads the description.
+fn each<'c>(
+    core: &'c Stored,
+    segment: Range<u64>,
+    mut take: impl FnMut(&[u8], elf::NoteType, &dyn Fn() -> Cow<'c, [u8]>),
+) {
+    let end = segment.end.min(core.len());
+    let mut at = segment.start;
+    // A note's header and its owner's name, many at a time: of most notes that is all that is looked at.
+    let mut ahead = (0..0, Cow::Borrowed(&[][..]));
+    for _ in 0..MAX_NOTES {
+        let head = at..at.saturating_add(HEAD + MAX_OWNER).min(end);
+        if !(ahead.0.start <= head.start && head.end <= ahead.0.end) {
+            let range = at..at.saturating_add(AHEAD).min(end);
+            ahead = (range.clone(), core.part(range));
+        }
+        let head = ahead.1.get((at - ahead.0.start) as usize..).unwrap_or_default();
+        let (Some(name), Some(size), Some(kind)) = (dword(head, 0), dword(head, 4), dword(head, 8)) else {
+            return;
+        };
+        let owner = head.get(HEAD as usize..).and_then(|rest| rest.get(..name as usize)).unwrap_or_default();
+        let owner = owner.strip_suffix(b"\0").unwrap_or(owner);
+        let desc = at + HEAD + u64::from(name).next_multiple_of(4);
+        let len = u64::from(size).min(MAX_DESC);
+        take(owner, elf::NoteType(kind), &|| core.part(desc..desc.saturating_add(len).min(end)));
+        at = desc.saturating_add(u64::from(size).next_multiple_of(4));
     }
 }
 

@@ -2,7 +2,7 @@
 //! process itself, as a fork copies no page tables of those.
 
 use super::clone::{self, Holder, NoClone, Order};
-use super::copy::Extents;
+use super::copy::{Buffer, Extents};
 use super::headroom::{self, Groups};
 use super::pagemap::clip;
 use super::picture::{Frozen, inherit, residency};
@@ -72,18 +72,35 @@ impl Source {
             let has_file = files.get(&entry.mapping).is_some();
             complete(entry, &before, &cloned.extents, has_file, &mut ranges);
         }
+        let child = Holder::new(cloned.child);
+        let extents = Extents::of(&ranges);
+        let held = options.hold && cloned.extents.is_empty() && extents.bytes <= limit;
+        let mut consistent = true;
+        let (extents, copied, stream, failed) = if held {
+            let room = Buffer::new(extents.bytes, extents.bytes);
+            let mut buffer =
+                room.map_err(|source| AttachError::System { pid, what: "make room for the copy", source })?;
+            let failed = buffer.fill(&mem, &extents).map_err(gone)?;
+            if child.end().is_err() {
+                consistent = false;
+                notes.push("the clone ended too early: what is shown may contradict itself".to_owned());
+            }
+            (extents.without(&failed), Some(buffer.into_map()), None, failed)
+        } else {
+            let stream = Stream::new(mem, ranges, child);
+            (Extents::of(&cloned.extents).all, cloned.copied, Some(stream), Vec::new())
+        };
         let frozen = Frozen {
             entries,
-            extents: Extents::of(&cloned.extents).all,
-            copied: cloned.copied,
-            stream: Some(Stream::new(mem, ranges, Holder::new(cloned.child))),
-            failed: Vec::new(),
+            extents,
+            copied,
+            stream,
+            failed,
             unscanned,
             threads: cloned.threads,
             time: cloned.time,
         };
-        let capture =
-            Capture { method: Method::Clone, pause: cloned.pause, consistent: true, time: cloned.time };
+        let capture = Capture { method: Method::Clone, pause: cloned.pause, consistent, time: cloned.time };
         Ok(self.target(frozen, &before, &files, capture, notes)?)
     }
 

@@ -111,11 +111,11 @@ pub(super) fn present(pagemap: &File, range: Range<u64>, runs: &mut Residency) -
     }
 }
 
-const PM_PRESENT: u64 = 1 << 63;
+pub(super) const PM_PRESENT: u64 = 1 << 63;
 const PM_SWAPPED: u64 = 1 << 62;
 const PM_FILE: u64 = 1 << 61;
 const PM_EXCLUSIVE: u64 = 1 << 56;
-const PM_FRAME: u64 = (1 << 55) - 1;
+pub(super) const PM_FRAME: u64 = (1 << 55) - 1;
 
 /// Sequential access to pagemap entries through a window, so that many small runs close together
 /// cost one read.

@@ -224,6 +224,7 @@ fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entr
         peak_rss: status.peak_rss,
         memory_limit: Groups::of(dir.path("cgroup")).limit(),
         auxv: view.read("auxv").unwrap_or_default(),
+        siginfo: Vec::new(),
     }
 }
 

@@ -15,6 +15,17 @@ impl Watched {
         Ok(Watched { dir: open_dir(pid)? })
     }
 
+    /// Pages it had to be given or to have copied so far, without the disk. A capture by a clone makes some.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn faults(&self) -> Result<u64, AttachError> {
+        let text = self.dir.text("stat").map_err(|error| refusal(&self.dir, "read /proc/PID/stat", error))?;
+        // Behind the name, which may contain anything: state is the first, `minflt` the eighth.
+        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+        Ok(fields.split_whitespace().nth(7).and_then(|field| field.parse().ok()).unwrap_or(0))
+    }
+
     /// Resident bytes, as the kernel counts them between threads: near enough, and it costs microseconds.
     ///
     /// # Errors

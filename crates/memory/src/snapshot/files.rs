@@ -33,7 +33,7 @@ impl<'c> KeptFiles<'c> {
     fn make(&self, number: u32) -> Option<File> {
         let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
         let file = File::from(nix::sys::memfd::memfd_create("part of a snapshot", flags).ok()?);
-        let mut left = (self.chunks.file.len() as u64).saturating_mul(MAX_RATIO).saturating_add(FREE);
+        let mut left = self.chunks.file.len().saturating_mul(MAX_RATIO).saturating_add(FREE);
         for chunk in self.chunks.all.iter().filter(|chunk| chunk.head.kind == Kind::File(number)) {
             left = left.checked_sub(chunk.head.raw.into())?;
             // A part that is damaged is a hole; who reads from it as memory is told.

@@ -2,11 +2,10 @@
 
 use super::SnapshotError;
 use super::format::{self, Chunk, Codec, HEAD, HEADER, Head, INDEX_ENTRY, Kind, MAJOR, TRAILER};
-use crate::file::FileBytes;
+use crate::stored::Stored;
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use zstd::bulk::Decompressor;
 
 /// Damage is told this many times.
@@ -14,11 +13,7 @@ const MAX_TOLD: usize = 20;
 
 /// A snapshot file and where its chunks are.
 pub(super) struct Chunks {
-    /// For heads, index and facts.
-    pub file: FileBytes,
-    /// The same file, for the bytes of memory and files: mapped they would count as this program's memory, and
-    /// one that is cut short meanwhile would end it.
-    pub reader: Option<File>,
+    pub file: Stored,
     /// As they lie in the file. Each lies in it wholly.
     pub all: Vec<Chunk>,
     /// The file has lost some: an address without a chunk may have had one.
@@ -28,17 +23,19 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub fn find(file: FileBytes, reader: Option<File>) -> Result<Chunks, SnapshotError> {
-        match format::version(&file) {
-            None if format::has_magic(&file) => return Err(SnapshotError::Short(file.len())),
+    pub fn find(file: Stored) -> Result<Chunks, SnapshotError> {
+        let header = file.part(0..HEADER as u64).into_owned();
+        let version = format::version(&header);
+        match version {
+            None if format::has_magic(&header) => return Err(SnapshotError::Short(header.len())),
             None => return Err(SnapshotError::NotASnapshot),
             Some((major, minor, true)) if major != MAJOR => {
                 return Err(SnapshotError::Version { major, minor, known: MAJOR });
             }
             Some(_) => {}
         }
-        let mut chunks = Chunks { file, reader, all: Vec::new(), incomplete: false, damage: Vec::new() };
-        if let Some((_, _, false)) = format::version(&chunks.file) {
+        let mut chunks = Chunks { file, all: Vec::new(), incomplete: false, damage: Vec::new() };
+        if let Some((_, _, false)) = version {
             chunks.damage.push("the header is damaged; the version is taken for this program's".to_owned());
         }
         match chunks.by_index() {
@@ -52,7 +49,8 @@ impl Chunks {
     }
 
     fn by_index(&self) -> Result<Vec<Chunk>, String> {
-        let at = format::index_offset(&self.file)
+        let at = self
+            .index_offset()
             .ok_or("the end is missing or damaged: the file was cut off, or not written to its end")?;
         let damaged = || format!("the index at byte {at} is damaged");
         let index = self.chunk_at(at).filter(|index| index.head.kind == Kind::Index).ok_or_else(damaged)?;
@@ -66,7 +64,7 @@ impl Chunks {
     /// By their heads, from the front; where one is damaged, the next that is not.
     fn one_by_one(&mut self) {
         let mut at = HEADER as u64;
-        let end = self.file.len() as u64;
+        let end = self.file.len();
         let mut lost = 0;
         while at < end {
             if let Some(chunk) = self.chunk_at(at).filter(|chunk| self.holds(chunk)) {
@@ -74,16 +72,12 @@ impl Chunks {
                 self.all.push(chunk);
                 continue;
             }
-            let rest = self.file.clipped(at + 1..end);
-            let next = (0..rest.len().saturating_sub(HEAD - 1)).find(|&i| {
-                rest[i..].starts_with(b"wmrC")
-                    && self.chunk_at(at + 1 + i as u64).is_some_and(|c| self.holds(&c))
-            });
+            let next = self.next_head(at + 1..end);
             if end - at != TRAILER as u64 || next.is_some() {
                 lost += 1;
                 if lost <= MAX_TOLD {
                     let number = self.all.len();
-                    self.damage.push(match format::index_offset(&self.file) {
+                    self.damage.push(match self.index_offset() {
                         None if next.is_none() => {
                             format!("chunk {number} at byte {at} is cut off, with all behind it")
                         }
@@ -93,7 +87,7 @@ impl Chunks {
             }
             self.incomplete = true;
             match next {
-                Some(i) => at += 1 + i as u64,
+                Some(next) => at = next,
                 None => break,
             }
         }
@@ -104,13 +98,42 @@ impl Chunks {
         }
     }
 
+    /// Where the first chunk begins that has its head in the range.
+    fn next_head(&self, range: Range<u64>) -> Option<u64> {
+        const PIECE: u64 = 1 << 20;
+        const MARK: &[u8] = b"wmrC";
+        let mut from = range.start;
+        while from < range.end {
+            // The next piece begins with what may be the start of a mark here.
+            let to = from.saturating_add(PIECE + MARK.len() as u64 - 1).min(range.end);
+            let piece = self.file.part(from..to);
+            let marks = piece.windows(MARK.len()).enumerate().filter(|(_, bytes)| *bytes == MARK);
+            let mut starts = marks.map(|(i, _)| from + i as u64);
+            let found = starts.find(|&at| self.chunk_at(at).is_some_and(|chunk| self.holds(&chunk)));
+            if found.is_some() || piece.is_empty() {
+                return found;
+            }
+            from = from.saturating_add(PIECE);
+        }
+        None
+    }
+
+    /// By the trailer.
+    fn index_offset(&self) -> Option<u64> {
+        let len = self.file.len();
+        format::index_offset(&self.file.part(len.saturating_sub(TRAILER as u64)..len))
+    }
+
     fn chunk_at(&self, offset: u64) -> Option<Chunk> {
-        let head = format::Head::decode(self.file.clipped(offset..offset.saturating_add(HEAD as u64)))?;
+        let head = format::Head::decode(&self.file.part(offset..offset.saturating_add(HEAD as u64)))?;
         Some(Chunk { offset, head })
     }
 
+    /// Does it lie in the file, and is it no longer than its kind may be? Nothing is stored in more bytes
+    /// than it has.
     fn holds(&self, chunk: &Chunk) -> bool {
-        chunk.end() <= self.file.len() as u64 && chunk.head.raw <= chunk.head.kind.limit()
+        let limit = chunk.head.kind.limit();
+        chunk.end() <= self.file.len() && chunk.head.raw <= limit && chunk.head.stored <= limit
     }
 
     /// A chunk's bytes, or why they are not to be had.
@@ -122,16 +145,19 @@ impl Chunks {
         if !self.holds(chunk) {
             return Err("it does not lie in the file");
         }
-        let range = chunk.offset.saturating_add(HEAD as u64)..chunk.end();
-        match &self.reader {
-            // What is stored of a part is hardly more than what it unpacks to.
-            Some(reader) if head.stored <= 2 * format::MAX_PART => SCRATCH.with_borrow_mut(|scratch| {
-                scratch.resize(head.stored as usize, 0);
-                reader.read_exact_at(scratch, range.start).map_err(|_| "it cannot be read")?;
-                unpack(head, scratch)
-            }),
-            _ => unpack(head, self.file.clipped(range)),
+        let at = chunk.offset.saturating_add(HEAD as u64);
+        let range = at..at.saturating_add(head.stored.into());
+        if let Some(bytes) = self.file.held(range.clone()) {
+            return unpack(head, bytes);
         }
+        if head.stored > format::MAX_PART {
+            return unpack(head, &self.file.part(range));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(head.stored as usize, 0);
+            self.file.read(at, scratch).map_err(|_| "it cannot be read")?;
+            unpack(head, scratch)
+        })
     }
 
     /// How a chunk is called in messages.

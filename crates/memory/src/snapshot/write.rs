@@ -19,6 +19,8 @@ const MEMORY: u64 = 32 << 10;
 const FILE: u64 = 256 << 10;
 /// More chunks than this and they are made larger.
 const MANY: u64 = 1 << 21;
+/// Of a mapping, bytes that come ahead of the rest of all others: a large one is data, or has grown.
+const FIRST: u64 = 16 << 20;
 
 /// What to leave out of the bytes of a target, so that its file can be given to others.
 pub trait Redact: Sync {
@@ -126,13 +128,22 @@ pub fn write_snapshot(
 }
 
 impl Facts {
-    /// The arguments are values, and registers may hold eight bytes of one.
+    /// The arguments are values, and registers may hold eight bytes of one. Programs also write what they
+    /// are about into their threads' names, and over the first argument: what is not the program's name.
     fn redact(&mut self, redact: &dyn Redact) {
+        const STRIPPED: &[u8] = b"[stripped]";
         self.stripped = true;
-        for argument in self.process.cmdline.iter_mut().skip(1) {
-            *argument = b"[stripped]".to_vec();
+        let of_path = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+        let program = of_path(&self.process.exe);
+        for (i, argument) in self.process.cmdline.iter_mut().enumerate() {
+            if i > 0 || !program.starts_with(&of_path(argument)) {
+                *argument = STRIPPED.to_vec();
+            }
         }
         for thread in &mut self.threads {
+            if !program.starts_with(&thread.name) {
+                thread.name = STRIPPED.to_vec();
+            }
             for register in &mut thread.regs {
                 *register = redact.word(*register);
             }
@@ -227,13 +238,23 @@ impl Files {
 
 /// Every page that is in RAM and the process's own. Pages of files that are mapped as they are come from
 /// the files; other people's shared memory is left out. In pieces, and of how many bytes the largest may be.
+///
+/// Of a file that is cut off the first ones tell what the rest is: what programs and libraries keep, then the
+/// heap of `brk`, where CPython up to 3.11 has its interpreter's state near the beginning, then what was mapped
+/// first: `mmap` goes downwards. What lies beneath the upper `FIRST` bytes of a mapping comes at the end.
 fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, u64) {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
+    struct Group {
+        rank: u8,
+        downwards: bool,
+        start: u64,
+        ranges: Vec<Range<u64>>,
+    }
+    let mut groups: Vec<Group> = Vec::new();
     for (mapping, untouched) in target.mappings.iter().zip(untouched) {
+        let of_image = target.image(mapping.start).is_some();
         // Nothing else tells the names of an image whose file is not to be had.
-        let needed = mapping.backing == Backing::File
-            && !matches!(untouched, Untouched::File(_))
-            && target.image(mapping.start).is_some();
+        let needed = mapping.backing == Backing::File && !matches!(untouched, Untouched::File(_)) && of_image;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
         for run in &mapping.residency.runs {
             let private = !matches!(mapping.backing, Backing::SharedMemory | Backing::Device);
             let stored = run.state.present && !run.state.zero && private && (!run.state.file || needed);
@@ -243,16 +264,33 @@ fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, 
                 _ => ranges.push(run.start..run.end),
             }
         }
+        let downwards = mapping.backing == Backing::Anonymous && !of_image;
+        let rank = if of_image { 0 } else { 1 + u8::from(mapping.backing != Backing::Brk) };
+        groups.push(Group { rank, downwards, start: mapping.start, ranges });
     }
-    let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let total: u64 = groups.iter().flat_map(|group| &group.ranges).map(|range| range.end - range.start).sum();
     let mut step = MEMORY;
     while total / step > MANY && step < format::MAX_PART.into() {
         step *= 2;
     }
-    // What programs and libraries keep comes first: of a file that is cut off it tells what the rest is.
-    let (first, rest): (Vec<_>, Vec<_>) =
-        ranges.into_iter().partition(|range| target.image(range.start).is_some());
-    (first.iter().chain(&rest).flat_map(|range| cut(range, step)).collect(), step)
+    groups.sort_by_key(|group| (group.rank, std::cmp::Reverse(group.start)));
+    let (mut pieces, mut beneath) = (Vec::new(), Vec::new());
+    for group in groups {
+        let first = pieces.len();
+        pieces.extend(group.ranges.iter().flat_map(|range| cut(range, step)));
+        if group.downwards {
+            pieces[first..].reverse();
+            let mut bytes = 0;
+            let upper = pieces[first..].iter().take_while(|piece| {
+                bytes += piece.end - piece.start;
+                bytes <= FIRST
+            });
+            let upper = upper.count();
+            beneath.extend(pieces.drain(first + upper..));
+        }
+    }
+    pieces.append(&mut beneath);
+    (pieces, step)
 }
 
 /// Pieces that end at multiples of `step`.
@@ -330,8 +368,9 @@ fn pack_all(options: SnapshotOptions, raw: &Mutex<Receiver<Raw>>, sender: &SyncS
         let Ok(next) = next else { return };
         let packed = match next {
             Raw::Part(number, bytes, part) => {
-                pack(bytes.clipped(part.clone()), Kind::File(number), part.start, &mut packer)
-                    .map(Packed::Chunk)
+                let packed = pack(bytes.clipped(part.clone()), Kind::File(number), part.start, &mut packer);
+                bytes.forget(part);
+                packed.map(Packed::Chunk)
             }
             Raw::Memory(addr, mut bytes) => {
                 if let Some(redact) = options.redact {

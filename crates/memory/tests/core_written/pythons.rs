@@ -3,6 +3,7 @@
 use crate::{assert_same, write};
 use std::path::PathBuf;
 use wmr_memory::live::{Capturing, LiveOptions, attach};
+use wmr_memory::{CoreOptions, open_core};
 use wmr_testing::READY;
 
 const SCRIPT: &str = "
@@ -58,4 +59,22 @@ fn gdb_and_we_read_what_was_captured() {
             assert!(said.contains("in _start") || said.contains("main ("), "{tag}: {said}");
         }
     }
+}
+
+#[test]
+fn the_signal_of_a_core_is_written_again() {
+    let python = wmr_testing::python("3.11").expect("a CPython 3.11");
+    let core = match wmr_testing::kernel_core(python.spawn(&format!("{SCRIPT}{READY}")).unwrap()) {
+        Ok(core) => core,
+        Err(why) => return println!("{why}: nothing tested"),
+    };
+    let of_kernel = open_core(&core, &CoreOptions::default()).unwrap();
+    const SIGABRT: u8 = 6;
+    assert_eq!((of_kernel.process.siginfo.len(), of_kernel.process.siginfo[0]), (128, SIGABRT));
+    let copy = write(&of_kernel);
+    assert_eq!(copy.open().process.siginfo, of_kernel.process.siginfo);
+    assert_eq!(copy.open().threads[0].tid, of_kernel.threads[0].tid);
+    let said = copy.gdb(Some(&python.exe), &["p $_siginfo.si_signo".into(), "info threads".into()]);
+    assert!(said.contains("Program terminated with signal SIGABRT"), "{said}");
+    assert!(said.contains("$1 = 6"), "{said}");
 }

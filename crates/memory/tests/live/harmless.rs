@@ -2,6 +2,7 @@
 
 use super::super::{inspector, picture, start, status};
 use super::bytes::MENAGERIE;
+use super::traceless::{WAITS, no_children_left, no_helpers_left, verdict};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
@@ -110,24 +111,32 @@ fn a_stopped_process_stays_stopped() {
 
 #[test]
 fn killing_the_inspector_leaves_the_target_running() {
-    let mut target = start(MENAGERIE, &[]);
-    for round in 0..200u64 {
-        let mut inspector = inspector(target.pid());
-        let mut child = inspector.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
-        while out.next().unwrap().unwrap() != "inspecting" {}
-        // An inspection takes 5 to 30 ms here: moments all over the second and third one too.
-        std::thread::sleep(Duration::from_micros(round * 7919 % 40_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_answers(&mut target);
-        assert!(target.is_running().unwrap());
+    // These would notice an interrupted call, a wait too short, a child or a signal too many.
+    for mode in ["epoll", "sigtimedwait", "recv", "wait"] {
+        let mut target = start(WAITS, &[mode, "3"]);
+        let pid = target.pid();
+        for round in 0..50u64 {
+            let mut inspector = inspector(pid);
+            let mut child = inspector.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+            while out.next().unwrap().unwrap() != "inspecting" {}
+            // An inspection takes 5 to 30 ms here: moments all over the second and third one too.
+            std::thread::sleep(Duration::from_micros(round * 7919 % 40_000));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(target.is_running().unwrap());
+        }
+        // The helpers of those that were killed while a clone lived clear it away.
+        no_helpers_left(pid);
+        target.send("stop").unwrap();
+        let [rounds, interrupted, wrong, early] = verdict(&target.line().unwrap());
+        assert_eq!((interrupted, wrong, early), (0, 0, 0), "{mode}");
+        assert!(rounds > 0, "{mode}");
+        no_children_left(pid);
+        at_rest(pid).unwrap();
+        assert_eq!(status(pid, "TracerPid"), "0");
+        assert!(status(pid, "State").starts_with('S'));
     }
-    // The helpers of those that were killed while a clone lived clear it away.
-    super::traceless::no_children_left(target.pid());
-    at_rest(target.pid()).unwrap();
-    assert_eq!(status(target.pid(), "TracerPid"), "0");
-    assert!(status(target.pid(), "State").starts_with('S'));
 }
 
 /// Runs threads, subprocesses, asyncio, timers; checks each result, and says how far it came.

@@ -9,7 +9,7 @@ use wmr_testing::Target;
 
 /// Waits in one sort of system call again and again, until told to stop; counts what it was not asked
 /// for: EINTR, early or false answers, SIGCHLD too many.
-const WAITS: &str = r#"
+pub const WAITS: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
 "#;
 
 /// The four numbers of what it says at the end.
-fn verdict(line: &str) -> [u64; 4] {
+pub fn verdict(line: &str) -> [u64; 4] {
     let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
     numbers.try_into().unwrap_or_else(|_| panic!("{line}"))
 }
@@ -108,6 +108,15 @@ fn children(pid: i32) -> Vec<i32> {
 pub fn no_children_left(pid: i32) {
     let began = Instant::now();
     while !children(pid).is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?} are left", children(pid));
+        std::thread::yield_now();
+    }
+}
+
+/// Clones and their helpers, not children of the program's own.
+pub fn no_helpers_left(pid: i32) {
+    let began = Instant::now();
+    while children(pid).iter().any(|&child| tracer(child) != 0) {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?} are left", children(pid));
         std::thread::yield_now();
     }
@@ -132,7 +141,8 @@ fn two_hundred_clones_interrupt_nothing() {
         let state = || [status(pid, masks), status(pid, "SigCgt"), status(pid, "Seccomp")];
         let before = state();
         let fds = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        let open = fds();
+        let maps = || std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let (open, mapped) = (fds(), maps());
         for _ in 0..200 {
             let picture = picture(pid);
             assert_eq!(picture.capture.method, Method::Clone, "{:?}", picture.notes);
@@ -142,7 +152,7 @@ fn two_hundred_clones_interrupt_nothing() {
         assert_eq!((interrupted, wrong, early), (0, 0, 0), "{mode}");
         assert!(rounds > 0, "{mode}");
         assert_eq!((state(), fds(), children(pid)), (before, open, vec![]), "{mode}");
-        assert_eq!(status(pid, "TracerPid"), "0", "{mode}");
+        assert_eq!((status(pid, "TracerPid").as_str(), maps()), ("0", mapped), "{mode}");
     }
 }
 
@@ -457,6 +467,49 @@ fn a_cgroup_with_little_room_gets_no_clone() {
     assert!(picture.notes.iter().any(|note| note.contains("memory cgroup")), "{:?}", picture.notes);
     write("memory.limit_in_bytes", (1 << 30).to_string());
     assert_eq!(super::super::picture(target.pid()).capture.method, Method::Clone);
+    std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", target.pid().to_string()).unwrap();
+    let _ = std::fs::remove_dir(&folder);
+}
+
+/// Takes a MiB for each line it is sent.
+const GROWS: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(void) {
+    char line[16];
+    printf("ready %d\n", getpid());
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        memset(malloc(1 << 20), 1, 1 << 20);
+        printf("grown\n");
+        fflush(stdout);
+    }
+}
+"#;
+
+#[test]
+fn a_clone_goes_when_its_target_needs_the_room() {
+    let folder = std::path::PathBuf::from(format!("/sys/fs/cgroup/memory/wmr-room-{}", std::process::id()));
+    if std::fs::create_dir(&folder).is_err() || !folder.join("memory.limit_in_bytes").exists() {
+        let _ = std::fs::remove_dir(&folder);
+        println!("no memory cgroup to be had: nothing tested");
+        return;
+    }
+    let mut target = start(GROWS, &[]);
+    std::fs::write(folder.join("memory.limit_in_bytes"), (64 << 20).to_string()).unwrap();
+    std::fs::write(folder.join("cgroup.procs"), target.pid().to_string()).unwrap();
+    let picture = picture(target.pid());
+    assert_eq!(picture.capture.method, Method::Clone);
+    // Up to 8 MiB below the limit: the clone is given up long before the system would kill anybody.
+    for _ in 0..56 {
+        target.send("more").unwrap();
+        assert_eq!(target.line().unwrap(), "grown");
+    }
+    no_children_left(target.pid());
+    assert_eq!(picture.memory.finish(), Err(Lost::NoRoom));
+    assert!(target.is_running().unwrap());
     std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", target.pid().to_string()).unwrap();
     let _ = std::fs::remove_dir(&folder);
 }

@@ -1,6 +1,6 @@
 //! `wmr arenas`: what pymalloc and malloc hold, how full it is, and what keeps it.
 
-use super::{answer, more, title};
+use super::{address, answer, more, scope, title};
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::{hex, limited};
@@ -46,6 +46,8 @@ struct PymallocRow {
     /// What most of the blocks in use are, of an arena that is mostly free.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pinned_by: Vec<Pin>,
+    #[serde(skip)]
+    start: u64,
 }
 
 #[derive(Serialize)]
@@ -92,8 +94,54 @@ struct Sums {
     free: u64,
 }
 
-pub fn run(word: &OsStr, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+/// All arenas, or one of malloc's.
+pub fn run(
+    word: &OsStr,
+    limit: Option<usize>,
+    arena: Option<&str>,
+    options: &Options,
+) -> Result<Answer, Failure> {
+    if let Some(word) = arena {
+        address::parse(word)?;
+    }
     let subject = open_for_census(word, options)?;
+    let one = arena.map(|word| scope::arena(&subject, word)).transpose()?.map(|(number, _)| number);
+    let mut body = body(&subject, limit, options);
+    if let Some(number) = one {
+        body.only(number);
+    }
+    Ok(answer("wmr/arenas/1", &subject, options, body, |screen, body| match one {
+        None => pymalloc_page(screen, &subject, body) + &malloc_page(screen, body),
+        Some(_) => malloc_page(screen, body),
+    }))
+}
+
+/// The same document; people see what gdb-heap showed them.
+pub fn of_pymalloc(word: &OsStr, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+    let subject = open_for_census(word, options)?;
+    let body = body(&subject, limit, options);
+    Ok(answer("wmr/arenas/1", &subject, options, body, |screen, body| {
+        let mut out = title(screen, &format!("PYMALLOC  {}", counted(body.sums.arenas, "arena")));
+        let mut table = Table::new(screen)
+            .column("first byte", Align::Left)
+            .column("last byte", Align::Left)
+            .column("free pools", Align::Right)
+            .column("of", Align::Right);
+        for row in &body.pymalloc {
+            let last = row.start.saturating_add(row.bytes).saturating_sub(1);
+            let free = grouped(u64::from(row.free_pools));
+            table.row([row.addr.clone(), hex(last), free, grouped(u64::from(row.pools))]);
+        }
+        out.push_str(&table.render());
+        if let Some(cut) = body.truncated {
+            let command = format!("wmr cpython-allocators {} --limit 0", subject.typed);
+            out.push_str(&more(screen, &counted(cut as u64, "fuller arena"), &command));
+        }
+        out
+    }))
+}
+
+fn body(subject: &Subject, limit: Option<usize>, options: &Options) -> Body {
     let inspection = &subject.inspection;
     let mut sums = Sums::default();
     let mut arenas: Vec<&Arena> = inspection.pymalloc.arenas.iter().collect();
@@ -116,8 +164,8 @@ pub fn run(word: &OsStr, limit: Option<usize>, options: &Options) -> Result<Answ
     });
     let glibc = inspection.glibc.as_ref().ok();
     let mmapped = glibc.map(|glibc| glibc.mmapped.as_slice()).unwrap_or_default();
-    let body = Body {
-        pymalloc: arenas.into_iter().map(|arena| pymalloc_row(&subject, arena)).collect(),
+    Body {
+        pymalloc: arenas.into_iter().map(|arena| pymalloc_row(subject, arena)).collect(),
         truncated,
         pymalloc_classes: classes.collect(),
         malloc: glibc.map(|glibc| glibc.arenas.iter().map(malloc_row).collect()).unwrap_or_default(),
@@ -126,14 +174,23 @@ pub fn run(word: &OsStr, limit: Option<usize>, options: &Options) -> Result<Answ
             bytes: mmapped.iter().map(|chunk| chunk.end - chunk.start).sum(),
         },
         sums,
-    };
-    Ok(answer("wmr/arenas/1", &subject, options, body, |screen, body| {
-        pymalloc_page(screen, &subject, body) + &malloc_page(screen, body)
-    }))
+    }
+}
+
+impl Body {
+    /// Leaves out all but one of malloc's arenas.
+    fn only(&mut self, number: usize) {
+        self.malloc = self.malloc.drain(..).skip(number).take(1).collect();
+        self.pymalloc.clear();
+        self.pymalloc_classes.clear();
+        self.truncated = None;
+        self.mmapped = Mmapped { count: 0, bytes: 0 };
+    }
 }
 
 fn pymalloc_row(subject: &Subject, arena: &Arena) -> PymallocRow {
     PymallocRow {
+        start: arena.addr,
         addr: hex(arena.addr),
         bytes: arena.bytes,
         pools: arena.total_pools,

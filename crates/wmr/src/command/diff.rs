@@ -1,8 +1,9 @@
 //! `wmr diff`: what is new, freed and used anew between two targets.
 
+use super::scope::{self, Wanted};
 use super::{answer, labels, more, title};
 use crate::Answer;
-use crate::cli::Options;
+use crate::cli::{Options, Scope};
 use crate::document::{limited, rfc3339};
 use crate::failure::{Failure, code};
 use crate::numbers::{counted, grouped, scaled};
@@ -103,13 +104,16 @@ pub fn run(
     before: &OsStr,
     after: Option<&OsStr>,
     limit: Option<usize>,
+    scope: &Scope,
     options: &Options,
 ) -> Result<Answer, Failure> {
+    let wanted = Wanted::of(scope)?;
     let (before, after) = sides(before, after)?;
     let mut names = Names::default();
     let (old, facts) = {
         let subject = open_for_census(&before, options)?;
-        let old = Blocks::of(&Listing::new(&subject.target, &subject.inspection), &mut names);
+        let listing = Listing::new(&subject.target, &subject.inspection);
+        let old = Blocks::of(&listing, wanted.within(&subject)?.as_ref(), &mut names);
         subject.target.memory.finish().map_err(crate::failure::of_lost)?;
         let process = &subject.target.process;
         let facts = Before {
@@ -130,7 +134,8 @@ pub fn run(
             format!("these are two {what}: an address in one says nothing of the other, only sums compare"),
         );
     }
-    let new = Blocks::of(&Listing::new(&subject.target, &subject.inspection), &mut names);
+    let listing = Listing::new(&subject.target, &subject.inspection);
+    let new = Blocks::of(&listing, wanted.within(&subject)?.as_ref(), &mut names);
     let found = compare(&names, &old, &new);
     let rows = found.rows.into_iter().map(|((domain, kind, detail), change)| Row {
         domain,
@@ -154,9 +159,10 @@ pub fn run(
         truncated,
     };
     let again = format!(
-        "wmr diff {} {} --limit 0",
+        "wmr diff {} {}{} --limit 0",
         text::quoted(&before.to_string_lossy()),
-        text::quoted(&after.to_string_lossy())
+        text::quoted(&after.to_string_lossy()),
+        scope::flags(scope)
     );
     Ok(answer("wmr/diff/1", &subject, options, body, |screen, body| page(screen, body, &again)))
 }

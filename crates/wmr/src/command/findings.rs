@@ -6,6 +6,7 @@ use crate::open::Subject;
 use crate::text::shown;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use wmr_heap::suspects::glance;
 use wmr_heap::{Domain, KindRow};
 
 /// Modules of types that every program has.
@@ -13,6 +14,8 @@ const OWN: [&str; 3] = ["builtins", "__builtin__", "types"];
 /// Sentences on the screen.
 const MOST: usize = 5;
 const FEWEST: usize = 2;
+/// Entries of a container that is worth a sentence.
+const LARGE_CONTAINER: u64 = 10_000;
 
 #[derive(Serialize)]
 pub struct Finding {
@@ -38,6 +41,7 @@ pub fn find(subject: &Subject, kinds: &[KindRow], types: &[TypeRow]) -> Vec<Find
     let facts = Facts { subject, kinds, types, total: subject.inspection.tally.ledger.total };
     let mut found: Vec<Finding> = [
         facts.large_type(),
+        facts.large_container(),
         facts.pymalloc_free(),
         facts.malloc_free(),
         facts.unknown(),
@@ -104,6 +108,22 @@ impl Facts<'_> {
     fn large_type(&self) -> Option<Finding> {
         let row = self.types.first().filter(|row| row.bytes > self.total / 3)?;
         self.type_sentence(row)
+    }
+
+    /// The container of a module or class with most entries: names and lengths alone, no graph.
+    fn large_container(&self) -> Option<Finding> {
+        let subject = self.subject;
+        let least = LARGE_CONTAINER;
+        let containers = glance::containers(&subject.target, &subject.inspection, least);
+        let largest = containers.first()?;
+        let why = format!(
+            "{}: {} entries in a {}; does anything ever remove one?",
+            shown(&largest.name),
+            grouped(largest.entries),
+            shown(&largest.type_name)
+        );
+        // Its table alone: what the entries take is known when they are followed.
+        self.finding("large container", largest.entries.saturating_mul(8), why, "leaks")
     }
 
     fn largest_type(&self) -> Option<Finding> {

@@ -1,8 +1,14 @@
 //! `wmr heap`: where every byte is.
 
+#[macro_use]
+mod counted;
+mod partitions;
+
+pub use self::counted::Counted;
+use super::scope::{self, Wanted};
 use super::{answer, finished, more, title};
 use crate::Answer;
-use crate::cli::{By, Options};
+use crate::cli::{By, Options, Scope};
 use crate::document::{csv, hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, counted, grouped, percent};
@@ -10,8 +16,10 @@ use crate::open::{Subject, open, open_for_census};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text::shown;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::ffi::OsStr;
+use wmr_heap::Part;
 
 /// Rows shown to people unless they say otherwise.
 const LIMIT: usize = 40;
@@ -106,6 +114,9 @@ pub struct TypeRow {
     pub bytes: u64,
     pub sizeof: u64,
     pub gc_tracked: u64,
+    /// Whose class it is, where there are several interpreters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -124,9 +135,26 @@ struct SizeRow {
     bytes: u64,
 }
 
+#[derive(Serialize)]
+struct ArenaRow {
+    /// As `wmr arenas` has it; none of chunks with mappings of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<String>,
+    allocator: &'static str,
+    /// For `--arena`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
+    count: u64,
+    bytes: u64,
+}
+
 /// All types of a target, largest first.
 pub fn type_rows(subject: &Subject) -> Vec<TypeRow> {
-    let rows = subject.inspection.by_type(&subject.target);
+    rows_of(&Part::new(&subject.target, &subject.inspection, None))
+}
+
+fn rows_of(part: &Part) -> Vec<TypeRow> {
+    let rows = part.by_type();
     rows.into_iter()
         .map(|r| TypeRow {
             name: r.name,
@@ -136,6 +164,7 @@ pub fn type_rows(subject: &Subject) -> Vec<TypeRow> {
             bytes: r.bytes,
             sizeof: r.sizeof,
             gc_tracked: r.gc_tracked,
+            interpreter: r.interpreter,
         })
         .collect()
 }
@@ -144,17 +173,23 @@ pub fn run(
     word: &OsStr,
     by: By,
     limit: Option<usize>,
+    scope: &Scope,
     as_csv: bool,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let subject = match by {
-        By::Kind | By::Size => open_for_census(word, options)?,
-        By::Type | By::Module => open(word, options)?,
-    };
-    let view = View { subject: &subject, options, as_csv, limit, by };
+    let wanted = Wanted::of(scope)?;
+    // Reference counts, sizes and references are read from the target.
+    let reads = scope.filter.is_some() || !matches!(by, By::Kind | By::Size | By::Arena);
+    let subject = if reads { open(word, options)? } else { open_for_census(word, options)? };
+    let filter = wanted.within(&subject)?;
+    let part = Part::new(&subject.target, &subject.inspection, filter.as_ref());
+    let view = View { subject: &subject, part: &part, options, as_csv, limit, by, scope };
     Ok(match by {
+        By::Retained => partitions::retained(&view)?,
+        By::ReferrerTypes => partitions::referrer_types(&view)?,
+        By::Clodo => partitions::clodo(&view),
         By::Kind => {
-            let rows = subject.inspection.by_kind().into_iter().map(|r| KindRow {
+            let rows = part.by_kind().into_iter().map(|r| KindRow {
                 domain: r.kind.domain.name(),
                 kind: r.kind.kind,
                 detail: r.kind.detail,
@@ -166,9 +201,9 @@ pub fn run(
             });
             view.show("wmr/heap/1", Some(Ledger::of(&subject)), rows.collect(), kinds_table)
         }
-        By::Type => view.show("wmr/types/1", None, type_rows(&subject), types_table),
+        By::Type => view.show("wmr/types/1", None, rows_of(&part), types_table),
         By::Module => {
-            let rows = subject.inspection.by_module(&subject.target).into_iter().map(|r| ModuleRow {
+            let rows = part.by_module().into_iter().map(|r| ModuleRow {
                 module: r.module,
                 types: r.types,
                 count: r.count,
@@ -177,7 +212,7 @@ pub fn run(
             view.show("wmr/modules/1", None, rows.collect(), modules_table)
         }
         By::Size => {
-            let rows = subject.inspection.by_size().into_iter().map(|r| SizeRow {
+            let rows = part.by_size().into_iter().map(|r| SizeRow {
                 size: r.size,
                 allocator: r.allocator,
                 count: r.count,
@@ -185,35 +220,29 @@ pub fn run(
             });
             view.show("wmr/block-sizes/1", None, rows.collect(), sizes_table)
         }
+        By::Arena => {
+            let rows = part.by_arena().into_iter().map(|r| ArenaRow {
+                addr: r.addr.map(hex),
+                allocator: r.allocator,
+                number: r.number,
+                count: r.count,
+                bytes: r.bytes,
+            });
+            view.show("wmr/heap-arenas/1", None, rows.collect(), arenas_table)
+        }
     })
 }
 
-trait Counted {
-    fn count(&self) -> u64;
-    fn bytes(&self) -> u64;
-}
-
-macro_rules! counted {
-    ($($row:ty),*) => {
-        $(impl Counted for $row {
-            fn count(&self) -> u64 {
-                self.count
-            }
-            fn bytes(&self) -> u64 {
-                self.bytes
-            }
-        })*
-    };
-}
-
-counted!(KindRow, TypeRow, ModuleRow, SizeRow);
+counted!(KindRow, TypeRow, ModuleRow, SizeRow, ArenaRow);
 
 struct View<'a> {
     subject: &'a Subject,
+    part: &'a Part<'a>,
     options: &'a Options,
     as_csv: bool,
     limit: Option<usize>,
     by: By,
+    scope: &'a Scope,
 }
 
 impl View<'_> {
@@ -239,8 +268,10 @@ impl View<'_> {
             };
             out.push_str(&table(screen, &body.rows, charged));
             if let Some(cut) = body.truncated {
-                let by = format!("{:?}", self.by).to_lowercase();
-                let command = format!("wmr heap {} --by {by} --limit 0", self.subject.typed);
+                let by = self.by.to_possible_value();
+                let by = by.as_ref().map_or("kind", |by| by.get_name());
+                let flags = scope::flags(self.scope);
+                let command = format!("wmr heap {} --by {by}{flags} --limit 0", self.subject.typed);
                 out.push_str(&more(screen, &format!("{} more", grouped(cut as u64)), &command));
             }
             let Total { count, bytes } = body.total;
@@ -252,8 +283,8 @@ impl View<'_> {
     fn noun(&self) -> &'static str {
         match self.by {
             By::Kind => "piece",
-            By::Size => "block",
-            By::Type | By::Module => "object",
+            By::Size | By::Arena => "block",
+            _ => "object",
         }
     }
 }
@@ -358,6 +389,27 @@ fn sizes_table(screen: &Screen, rows: &[SizeRow], charged: u64) -> String {
     for row in rows {
         table.row([
             grouped(row.size),
+            row.allocator.to_owned(),
+            grouped(row.count),
+            grouped(row.bytes),
+            percent(row.bytes, charged),
+        ]);
+    }
+    table.render()
+}
+
+fn arenas_table(screen: &Screen, rows: &[ArenaRow], charged: u64) -> String {
+    let mut table = Table::new(screen)
+        .column("arena", Align::Left)
+        .column("allocator", Align::Left)
+        .column("count", Align::Right)
+        .column("bytes", Align::Right)
+        .column("%", Align::Right);
+    for row in rows {
+        let number = row.number.map(|n| format!(" #{n}")).unwrap_or_default();
+        let name = row.addr.as_deref().map_or("mappings of their own", |addr| &addr[2..]);
+        table.row([
+            format!("{name}{number}"),
             row.allocator.to_owned(),
             grouped(row.count),
             grouped(row.bytes),

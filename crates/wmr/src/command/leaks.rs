@@ -2,28 +2,39 @@
 //!
 //! Each module finds in its own way and tells it as [`Finding`]s; here they become one report.
 
+mod audit;
+mod collector;
 mod document;
 mod finding;
 mod garbage;
+pub mod growth;
+mod idle;
 mod known;
 mod native;
 mod objects;
 mod page;
+mod story;
+mod surplus;
+mod suspects;
 
 pub use finding::Sure;
+pub use story::run as story;
 
 use super::answer;
+use super::holders;
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::limited;
 use crate::failure::{Failure, code};
 use crate::numbers::scaled;
 use crate::open::open;
-use document::{Body, Garbage, Native, Rows};
+use document::{Body, Garbage, Native};
 use finding::Finding;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use wmr_heap::leaks;
+use wmr_heap::graph::Fold;
+use wmr_heap::leaks::{self, Counts};
 
 /// Findings that people are shown.
 const SHOWN: usize = 12;
@@ -43,26 +54,49 @@ pub fn run(
     gate: Gate,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let known = known.map(known::read).transpose()?.unwrap_or_default();
-    let subject = open(word, options)?;
+    let known = known.map(known::read).transpose()?;
+    let mut subject = open(word, options)?;
     let leaks = leaks::find(&subject.target, &subject.inspection);
-    let mut findings: Vec<Finding> = [
+    // Without a Python there are no objects, and all the rest is told.
+    let held = match subject.inspection.model {
+        Some(_) => Some(holders::find(&subject, Fold::Yes)?),
+        None => None,
+    };
+    let mut findings = [
         native::findings(&subject, &leaks),
         objects::findings(&subject, &leaks),
         garbage::findings(&subject, &leaks),
     ]
     .concat();
-    let found = findings.len();
-    findings.retain(|finding| !known.contains(&finding.signature));
-    let accepted = found - findings.len();
-    findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.bytes)));
+    let (mut suspects, mut counts) = (Vec::new(), Counts::default());
+    if let Some(held) = held {
+        let reach = held.reach();
+        counts = leaks::counts(&held, &reach, &leaks);
+        findings.extend(surplus::findings(&subject, &held, &reach, &counts));
+        findings.extend(audit::findings(&subject, &leaks::untraversed(&held)));
+        suspects = suspects::find(&held, reach);
+        findings.extend(suspects::findings(&subject, &suspects));
+    }
+    let mut accepted = 0;
+    if let Some(known) = known {
+        let (met, rest): (Vec<Finding>, Vec<Finding>) =
+            findings.into_iter().partition(|finding| known.contains(&finding.signature));
+        let signatures: HashSet<&str> = met.iter().map(|finding| finding.signature.as_str()).collect();
+        subject.inspection.notes.extend(known.notes(signatures.len()));
+        (findings, accepted) = (rest, met.len());
+    }
+    findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.weight())));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
     let bytes = sum(Sure::Likely);
     let exceeded = gate.fail_on.map(sum).filter(|&bytes| bytes > gate.max_bytes);
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
+    let likely = findings.iter().any(Finding::is_sure);
     let (findings, truncated) = limited(findings, limit);
+    let not_leaks = idle::find(&subject);
+    let total = subject.inspection.tally.ledger.total;
     let body = Body {
-        collector_enabled: leaks.collector,
+        collector_enabled: collector::is_enabled(&leaks),
+        collector: collector::CollectorFacts::of(&leaks),
         bytes,
         accepted,
         findings,
@@ -70,11 +104,14 @@ pub fn run(
         native: Native::of(&leaks, limit),
         garbage: Garbage::of(&subject, &leaks, limit),
         unheld: document::unheld(&subject, &leaks, limit),
-        surplus: Rows::of(Vec::new(), limit),
-        suspects: Vec::new(),
+        surplus: document::surplus(&subject, &counts, limit),
+        suspects: suspects::rows(&suspects),
+        verdict: idle::verdict(likely, &not_leaks, total),
+        not_leaks,
     };
-    let mut answer =
-        answer("wmr/leaks/1", &subject, options, body, |screen, body| page::page(screen, &subject, body));
+    let mut answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+        page::page(screen, &subject, &leaks, body) + &idle::page(screen, &body.not_leaks, total)
+    });
     if let (0, Some(bytes)) = (answer.code, exceeded) {
         answer.code = code::LEAKS;
         answer.complaint = Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(gate.max_bytes)));

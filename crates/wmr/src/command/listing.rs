@@ -1,6 +1,7 @@
 //! `wmr select`, `used`, `free` and `all`: blocks, one a row.
 
-use super::{address, answer, finished, more};
+use super::scope::{self, Wanted};
+use super::{answer, finished, more};
 use crate::Answer;
 use crate::cli::{ListingOptions, Options};
 use crate::document::{csv_of, hex};
@@ -13,7 +14,7 @@ use crate::text;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
-use wmr_heap::filter::{Column, Filter, Type};
+use wmr_heap::filter::{Column, Type};
 use wmr_heap::select::{Facts, Listing, Order, Row, States};
 
 /// Rows shown to people unless they say otherwise.
@@ -33,11 +34,6 @@ struct Total {
     bytes: u64,
 }
 
-/// Reads an expression; nothing is opened for one that is wrong.
-fn filter(text: &str) -> Result<Filter, Failure> {
-    Filter::parse(text).map_err(|error| failure::of_filter(text, &error))
-}
-
 fn column(word: &str) -> Result<Column, Failure> {
     Column::of_name(word.trim()).ok_or_else(|| {
         let failure = Failure::new(code::USAGE, format!("there is no column {}", text::shown(word)));
@@ -46,7 +42,7 @@ fn column(word: &str) -> Result<Column, Failure> {
 }
 
 /// `bytes`, `type:desc`: amounts begin with the largest unless something is said.
-fn sort(word: &str) -> Result<(Column, bool), Failure> {
+pub fn sort(word: &str) -> Result<(Column, bool), Failure> {
     let (name, direction) = word.split_once(':').map_or((word, None), |(name, way)| (name, Some(way)));
     let column = column(name)?;
     let descending = match direction {
@@ -61,27 +57,6 @@ fn sort(word: &str) -> Result<(Column, bool), Failure> {
     Ok((column, descending))
 }
 
-/// The malloc arena that a number or an address means, as an expression.
-fn in_arena(subject: &Subject, word: &str) -> Result<Filter, Failure> {
-    let arenas = subject.inspection.glibc.as_ref().map(|g| g.arenas.as_slice()).unwrap_or_default();
-    let asked = address::parse(word)?;
-    let numbered = usize::try_from(asked).ok().and_then(|n| arenas.get(n));
-    match numbered.or_else(|| arenas.iter().find(|arena| arena.addr == asked)) {
-        Some(arena) => filter(&format!("arena = {:#x}", arena.addr)),
-        None => {
-            let there = match arenas.len() {
-                0 => "glibc's malloc has no arenas here".to_owned(),
-                1 => "there is one malloc arena: 0".to_owned(),
-                n => format!("there are {n} malloc arenas: 0 to {}", n - 1),
-            };
-            let message = format!("there is no malloc arena {}", text::shown(word));
-            Err(Failure::new(code::FAILED, message)
-                .advise(there)
-                .advise(format!("wmr arenas {}", subject.typed)))
-        }
-    }
-}
-
 pub fn run(
     word: &OsStr,
     states: States,
@@ -89,24 +64,11 @@ pub fn run(
     listing: &ListingOptions,
     options: &Options,
 ) -> Result<Answer, Failure> {
-    let mut wanted = None;
-    for text in [expression, listing.filter.as_deref()].into_iter().flatten() {
-        let one = filter(text)?;
-        wanted = Some(match wanted {
-            None => one,
-            Some(other) => Filter::and(other, one),
-        });
-    }
+    let wanted = Wanted::of(&listing.scope)?.and(expression.map(scope::filter).transpose()?);
     let columns = listing.columns.iter().map(|word| column(word)).collect::<Result<Vec<_>, _>>()?;
     let by = listing.sort.as_deref().map(sort).transpose()?;
     let subject = open(word, options)?;
-    if let Some(word) = &listing.arena {
-        let arena = in_arena(&subject, word)?;
-        wanted = Some(match wanted {
-            None => arena,
-            Some(other) => Filter::and(other, arena),
-        });
-    }
+    let wanted = wanted.within(&subject)?;
     let machine = options.json || listing.csv.csv;
     let limit = listing.limit.unwrap_or(if machine { 0 } else { LIMIT });
     let order = Order {
@@ -228,12 +190,8 @@ impl Again<'_> {
         };
         let listing = self.listing;
         let columns = (!listing.columns.is_empty()).then(|| listing.columns.join(","));
-        let flags = [
-            ("where", listing.filter.as_ref()),
-            ("sort", listing.sort.as_ref()),
-            ("columns", columns.as_ref()),
-            ("arena", listing.arena.as_ref()),
-        ];
+        let flags = [("sort", listing.sort.as_ref()), ("columns", columns.as_ref())];
+        command.push_str(&scope::flags(&listing.scope));
         for (flag, given) in flags {
             if let Some(given) = given {
                 command.push_str(&format!(" --{flag} {}", text::quoted(given)));

@@ -1,9 +1,13 @@
-//! `wmr retained`: what would be freed with an object, or with all objects of a type.
+//! `wmr retained`: what would be freed with an object, with all objects of a type, with a module, or with what
+//! holds a root.
+
+mod by_root;
 
 use super::holders;
-use super::{answer, title};
+use super::scope::{self, Wanted};
+use super::{noting, title, wanted};
 use crate::Answer;
-use crate::cli::{Options, RetainedBy};
+use crate::cli::{Options, RetainedBy, Scope};
 use crate::document::{hex, limited};
 use crate::failure::Failure;
 use crate::numbers::{Unit, grouped, percent};
@@ -14,7 +18,8 @@ use crate::text::shown;
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_heap::Held;
-use wmr_heap::graph::{Dominators, Fold, ROOT};
+use wmr_heap::graph::{Dominators, Hanging};
+use wmr_heap::partition;
 
 #[derive(Serialize)]
 struct Body {
@@ -22,18 +27,31 @@ struct Body {
     /// Bytes of all objects that are reached, with what they own.
     total: u64,
     rows: Vec<Row>,
+    /// Of modules and roots: what no row alone keeps. Rows and this are the total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_count: Option<u64>,
+    /// Of what is shared, what hangs on no module at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside_modules: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<usize>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-    #[serde(rename = "type")]
-    name: String,
+    addr: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    /// Of objects and types how many they are; of modules and roots how many objects they alone keep.
     count: u64,
-    /// Of the objects themselves, with what they own.
+    /// Of the objects themselves, with what they own; of modules and roots, of what they hold themselves.
     bytes: u64,
     /// What would be freed with them; of a type what several of its objects keep together is not in it.
     retained: u64,
@@ -44,33 +62,69 @@ const SHOWN: usize = 25;
 /// Rows of single objects for machines.
 const OBJECTS: usize = 1000;
 
-pub fn run(word: &OsStr, by: RetainedBy, limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+pub fn run(
+    word: &OsStr,
+    by: RetainedBy,
+    limit: Option<usize>,
+    scope: &Scope,
+    no_fold: bool,
+    options: &Options,
+) -> Result<Answer, Failure> {
+    let asked = Wanted::of(scope)?;
     let subject = open(word, options)?;
-    let held = holders::find(&subject, Fold::Yes)?;
-    let dominators = held.dominators(held.reach());
-    let retained = held.retained(&dominators);
-    let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
+    let filter = asked.within(&subject)?;
+    let held = holders::find(&subject, holders::fold(no_fold))?;
+    let matching = filter.map(|filter| wanted::of_filter(&subject, &held, &filter));
+    let is_in = |node: u32| matching.as_ref().is_none_or(|matching| matching.contains(node));
     let wanted = limit.unwrap_or(if options.json { 0 } else { SHOWN });
-    let rows = match by {
-        RetainedBy::Object => {
-            objects(&held, &dominators, &retained, if wanted == 0 { OBJECTS } else { wanted })
+    let none = Body {
+        by: by.name(),
+        total: 0,
+        rows: Vec::new(),
+        shared: None,
+        shared_count: None,
+        outside_modules: None,
+        truncated: None,
+    };
+    let mut body = match by {
+        RetainedBy::Object | RetainedBy::Type => {
+            let dominators = held.dominators(held.reach());
+            let retained = held.retained(&dominators);
+            let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
+            // Of single objects nobody reads more, unless it is said.
+            let most = if limit == Some(0) { usize::MAX } else { OBJECTS.max(wanted) };
+            let (rows, cut) = match by {
+                RetainedBy::Object => objects(&held, &dominators, &retained, &is_in, most),
+                _ => (types(&held, &dominators, &retained, &is_in), 0),
+            };
+            let (rows, truncated) = limited(rows, wanted);
+            let truncated = Some(truncated.unwrap_or(0) + cut).filter(|cut| *cut > 0);
+            Body { total, rows, truncated, ..none }
         }
-        RetainedBy::Type => types(&held, &dominators, &retained),
+        RetainedBy::Module | RetainedBy::Root => by_root::body(&held, by, &is_in, none),
     };
-    let (rows, truncated) = limited(rows, wanted);
-    let name = match by {
-        RetainedBy::Object => "object",
-        RetainedBy::Type => "type",
-    };
-    let body = Body { by: name, total, rows, truncated };
-    Ok(answer("wmr/retained/1", &subject, options, body, |screen, body| page(screen, &subject, body)))
+    if body.shared.is_some() {
+        (body.rows, body.truncated) = limited(std::mem::take(&mut body.rows), wanted);
+    }
+    let notes = holders::left_out(&held);
+    let flags = scope::flags(scope);
+    Ok(noting("wmr/retained/1", &subject, notes, options, body, |screen, body| {
+        page(screen, &subject, &flags, body)
+    }))
 }
 
-fn objects(held: &Held, dominators: &Dominators, retained: &[u64], most: usize) -> Vec<Row> {
-    let mut nodes = dominators.order.clone();
-    let most = most.min(nodes.len());
+/// The objects that keep most, and how many more there are.
+fn objects(
+    held: &Held,
+    dominators: &Dominators,
+    retained: &[u64],
+    is_in: &dyn Fn(u32) -> bool,
+    most: usize,
+) -> (Vec<Row>, usize) {
+    let mut nodes: Vec<u32> = dominators.order.iter().copied().filter(|node| is_in(*node)).collect();
+    let all = nodes.len();
     let key = |&node: &u32| (std::cmp::Reverse(retained[node as usize]), node);
-    if most < nodes.len() {
+    if most < all {
         nodes.select_nth_unstable_by_key(most, key);
         nodes.truncate(most);
     }
@@ -78,86 +132,77 @@ fn objects(held: &Held, dominators: &Dominators, retained: &[u64], most: usize) 
     let mut reader = held.target.reader();
     let row = |node: u32| {
         Some(Row {
-            address: Some(hex(held.addr(&mut reader, node)?)),
-            name: held.type_name(node).to_owned(),
+            addr: Some(hex(held.addr(&mut reader, node)?)),
+            name: Some(held.type_name(node).to_owned()),
             count: 1,
             bytes: held.graph.size(node),
             retained: retained[node as usize],
+            ..Row::default()
         })
     };
-    nodes.into_iter().filter_map(row).collect()
+    let rows: Vec<Row> = nodes.into_iter().filter_map(row).collect();
+    let cut = all - rows.len();
+    (rows, cut)
 }
 
-/// Sums by type. Of objects that hang on another of their type, the upper one counts: going down the tree
-/// of dominators, a type that is open already adds nothing.
-fn types(held: &Held, dominators: &Dominators, retained: &[u64]) -> Vec<Row> {
-    let types = &held.inspection.census.types;
-    let ty = |node: u32| held.type_of(node).map(|ty| ty.shape.id as usize);
-    let mut rows: Vec<Row> = types
-        .iter()
-        .map(|ty| Row { address: None, name: ty.name.clone(), count: 0, bytes: 0, retained: 0 })
-        .collect();
-    // Children by dominator, as a list through the nodes.
-    const NONE: u32 = u32::MAX;
-    let count = dominators.idom.len();
-    let (mut first, mut next) = (vec![NONE; count + 1], vec![NONE; count]);
-    for &node in &dominators.order {
-        let parent = match dominators.idom[node as usize] {
-            ROOT => count,
-            parent => parent as usize,
-        };
-        next[node as usize] = first[parent];
-        first[parent] = node;
-    }
-    let mut open = vec![0u32; types.len()];
-    let mut at = first[count];
-    let mut path: Vec<u32> = Vec::new();
-    loop {
-        if at != NONE {
-            if let Some(ty) = ty(at) {
-                rows[ty].count += 1;
-                rows[ty].bytes += held.graph.size(at);
-                rows[ty].retained += if open[ty] == 0 { retained[at as usize] } else { 0 };
-                open[ty] += 1;
-            }
-            path.push(at);
-            at = first[at as usize];
-            continue;
-        }
-        let Some(done) = path.pop() else { break };
-        if let Some(ty) = ty(done) {
-            open[ty] -= 1;
-        }
-        at = next[done as usize];
-    }
-    rows.retain(|row| row.count > 0);
-    rows.sort_by(|a, b| b.retained.cmp(&a.retained).then_with(|| a.name.cmp(&b.name)));
-    rows
+/// Sums by type. Of objects that hang on another of their type, the upper one counts.
+fn types(held: &Held, dominators: &Dominators, retained: &[u64], is_in: &dyn Fn(u32) -> bool) -> Vec<Row> {
+    let hanging = Hanging::of(dominators);
+    let rows = partition::by_retained(held.inspection, &held.graph, &hanging, retained, is_in);
+    let row = |row: partition::RetainedRow| Row {
+        name: Some(row.name),
+        count: row.count,
+        bytes: row.bytes,
+        retained: row.retained,
+        ..Row::default()
+    };
+    rows.into_iter().map(row).collect()
 }
 
-fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
+fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String {
     let unit = Unit::for_total(body.total);
-    let mut table = Table::new(screen).column(body.by, Align::Text).column("count", Align::Right);
+    let of_objects = body.shared.is_none();
+    let mut table = Table::new(screen).column(body.by, Align::Text);
+    table = table.column(if of_objects { "count" } else { "objects" }, Align::Right);
     table = table.column("own", Align::Right).column("retained", Align::Right).column("%", Align::Right);
+    if body.by == "object" {
+        table = table.column("", Align::Left);
+    }
     for row in &body.rows {
-        let name = match &row.address {
-            Some(address) => format!("{} {address}", shown(&row.name)),
-            None => shown(&row.name),
-        };
+        let name = [&row.name, &row.module, &row.root].into_iter().flatten().next();
         table.row([
-            name,
+            name.map(|name| shown(name)).unwrap_or_default(),
             grouped(row.count),
             unit.number(row.bytes),
             unit.number(row.retained),
             percent(row.retained, body.total),
+            row.addr.clone().unwrap_or_default(),
         ]);
+    }
+    if let Some(shared) = body.shared {
+        let cells = [
+            format!("no {} alone", body.by),
+            grouped(body.shared_count.unwrap_or(0)),
+            String::new(),
+            unit.number(shared),
+            percent(shared, body.total),
+        ];
+        table.row(cells);
     }
     let heading = format!("WHAT WOULD GO WITH IT, {}", unit.name);
     let mut out = title(screen, &heading) + &table.render();
     if let Some(rest) = body.truncated {
-        let command = format!("wmr retained {} --by {} --limit 0", subject.typed, body.by);
+        let command = format!("wmr retained {} --by {}{flags} --limit 0", subject.typed, body.by);
         out.push_str(&super::more(screen, &format!("{} more", grouped(rest as u64)), &command));
     }
-    out.push_str(&format!("\n  who holds one: wmr path {} ADDRESS\n", subject.typed));
-    out
+    if let Some(outside) = body.outside_modules {
+        let text = format!("{} {} of that hang on no module", unit.number(outside), unit.name);
+        let command = format!("wmr retained {} --by root{flags}", subject.typed);
+        out.push_str(&super::more(screen, &text, &command));
+    }
+    let next = match body.by {
+        "object" => format!("who holds one: wmr path {} ADDRESS", subject.typed),
+        _ => format!("what is in it: wmr tree {}", subject.typed),
+    };
+    out + &format!("\n  {next}\n")
 }

@@ -6,6 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::{Duration, Instant};
 use wmr_memory::{Output, Target};
 
 /// Where to write what is kept of `target`, if nothing was said.
@@ -27,14 +29,18 @@ pub fn write<T, E>(
     path: &Path,
     work: impl FnOnce(&File, &(dyn Fn(u64, u64) + Sync)) -> Result<T, E>,
 ) -> Result<T, E> {
-    // Draws nothing where stderr is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    let (began, late) = (Instant::now(), Once::new());
     let style = ProgressStyle::with_template("{msg} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(format!("writing {}", shown(path)));
     let result = work(output.file(), &|done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        if began.elapsed() >= Duration::from_secs(1) {
+            // Draws nothing where stderr is no terminal.
+            late.call_once(|| bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+        }
     });
     bar.finish_and_clear();
     result

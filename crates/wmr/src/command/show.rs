@@ -2,11 +2,12 @@
 
 mod page;
 
+use super::holders::{self, Via};
 use super::{address, answer, hexdump};
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::hex;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::open::{Subject, open};
 use crate::text::utf8;
 use serde::Serialize;
@@ -14,10 +15,16 @@ use std::ffi::OsStr;
 use wmr_alloc::{SpanKind, State};
 use wmr_cpython::model::RefCount;
 use wmr_heap::anatomy::{Anatomy, Part};
+use wmr_heap::graph::Fold;
+use wmr_heap::neighbours::{Neighbour, Neighbours, referents, referrers};
 use wmr_heap::select::IMMORTAL;
+use wmr_memory::TargetKind;
+use wmr_memory::live::{Frame, frame};
 
 /// Attributes and items that are given.
 const PARTS: usize = 8;
+/// References that are given, in each direction.
+const REFS: usize = 64;
 /// Bytes of the block that are given at most.
 const MOST: u64 = 4096;
 
@@ -67,6 +74,35 @@ struct Object {
     attributes: Vec<Referred>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Referred>,
+    /// What it refers to.
+    referents: Vec<Ref>,
+    /// References beyond those given.
+    #[serde(skip_serializing_if = "is_zero")]
+    referents_truncated: u64,
+    /// Objects in blocks that refer to it.
+    referrers: Vec<Ref>,
+    #[serde(skip_serializing_if = "is_zero")]
+    referrers_truncated: u64,
+    /// What would be freed with it, itself included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retained: Option<u64>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// One end of a reference, and how it is called.
+#[derive(Serialize)]
+struct Ref {
+    addr: String,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    type_name: Option<String>,
+    via: Via,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    weak: bool,
+    #[serde(skip)]
+    called: String,
 }
 
 #[derive(Serialize)]
@@ -164,6 +200,14 @@ struct Page {
     exclusive: Option<bool>,
     zero: bool,
     huge: bool,
+    /// What the kernel tells root of the page frame: page tables that lead to it; newer than what is on disk;
+    /// merged with equal pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapped_by: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ksm: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -173,12 +217,32 @@ struct Field {
     bytes: u64,
 }
 
-pub fn run(word: &OsStr, addr: &str, bytes: u64, options: &Options) -> Result<Answer, Failure> {
+pub fn run(word: &OsStr, addr: &str, bytes: u64, refs: bool, options: &Options) -> Result<Answer, Failure> {
     let addr = address::parse(addr)?;
     let subject = open(word, options)?;
     address::mapped(&subject.target, addr)?;
-    let body = look(&subject, addr, bytes.min(MOST));
+    let mut body = look(&subject, addr, bytes.min(MOST));
+    if refs && let Some(object) = &mut body.object {
+        let held = holders::find(&subject, Fold::Yes)?;
+        let node = held.node_at(addr);
+        let dominators = held.dominators(held.reach());
+        object.retained = node.map(|node| held.retained(&dominators)[node as usize]);
+    }
+    // The capture's own clone maps its pages too: first it goes.
+    subject.target.memory.finish().map_err(failure::of_lost)?;
+    if let Some(frame) = frame_of(&subject, addr) {
+        let page = &mut body.page;
+        (page.mapped_by, page.dirty, page.ksm) = (Some(frame.mapped), Some(frame.dirty), Some(frame.ksm));
+        page.huge |= frame.huge;
+    }
     Ok(answer("wmr/show/1", &subject, options, body, page::draw))
+}
+
+/// What the kernel says of the page now, of a process that still runs.
+fn frame_of(subject: &Subject, addr: u64) -> Option<Frame> {
+    let target = &subject.target;
+    let pid = (target.kind == TargetKind::Process).then_some(target.process.pid)?;
+    frame(pid, addr, target.page_size)
 }
 
 fn look(subject: &Subject, addr: u64, bytes: u64) -> Body {
@@ -306,7 +370,19 @@ fn describe(
     let parts = anatomy.parts(addr, ty, PARTS);
     let mut all = |list: Vec<Part>| list.into_iter().map(|part| referred(anatomy, part)).collect();
     let (attributes, items) = (all(parts.attributes), all(parts.items));
+    let object = anatomy.object(addr, ty);
+    let to = referents(&subject.target, model, &object, REFS);
+    let from = referrers(&subject.target, &subject.inspection, addr, REFS);
+    let cut = |all: &Neighbours| all.count - all.list.len() as u64;
+    let (to_cut, from_cut) = (cut(&to), cut(&from));
+    let mut refs = |all: Neighbours| all.list.into_iter().map(|one| reference(anatomy, one)).collect();
+    let (to, from) = (refs(to), refs(from));
     Some(Object {
+        referents: to,
+        referents_truncated: to_cut,
+        referrers: from,
+        referrers_truncated: from_cut,
+        retained: None,
         addr: hex(addr),
         type_name: ty.name.clone(),
         type_addr: hex(ty.addr),
@@ -318,6 +394,16 @@ fn describe(
         attributes,
         items,
     })
+}
+
+fn reference(anatomy: &mut Anatomy, other: Neighbour) -> Ref {
+    Ref {
+        addr: hex(other.addr),
+        type_name: anatomy.type_of(other.addr).map(|ty| ty.name.clone()),
+        via: Via::from(&other.label),
+        weak: other.weak,
+        called: other.label.to_string(),
+    }
 }
 
 fn referred(anatomy: &mut Anatomy, part: Part) -> Referred {
@@ -463,5 +549,8 @@ fn page_of(subject: &Subject, addr: u64) -> Page {
         exclusive: (target.knows_residency() && state.present).then_some(state.exclusive),
         zero: state.zero,
         huge: state.huge,
+        mapped_by: None,
+        dirty: None,
+        ksm: None,
     }
 }

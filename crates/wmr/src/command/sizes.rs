@@ -4,12 +4,12 @@ use super::{answer, title};
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::hex;
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 use crate::numbers::{counted, grouped};
 use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
-use crate::text::shown;
+use crate::text::{self, shown};
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_cpython::family::Family;
@@ -91,7 +91,12 @@ impl From<Misstated> for Doubt {
     }
 }
 
-pub fn run(word: &OsStr, options: &Options) -> Result<Answer, Failure> {
+/// `blocks`: flags were given that shape a table of blocks.
+pub fn run(word: &OsStr, blocks: bool, options: &Options) -> Result<Answer, Failure> {
+    if blocks {
+        return Err(Failure::new(code::USAGE, "--where, --arena, --limit and --csv are for sizes of blocks")
+            .advise(format!("wmr sizes {} --by size", text::quoted(&word.to_string_lossy()))));
+    }
     let subject = open(word, options)?;
     let body = match &subject.inspection.model {
         Some(model) => Body {

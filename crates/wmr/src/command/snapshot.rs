@@ -6,7 +6,7 @@ use crate::cli::Options;
 use crate::document::Document;
 use crate::failure::{self, Failure, code};
 use crate::numbers::scaled;
-use crate::open::open_target;
+use crate::open::{open_target, with_progress};
 use crate::screen::{Look, Screen};
 use crate::text;
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub fn run(
     let began = Instant::now();
     let strip = match how.strip {
         true => {
-            let inspection = inspect(&target).map_err(|e| Failure::new(code::FAILED, e.to_string()))?;
+            let inspection = with_progress("telling structure from values", || inspect(&target));
+            let inspection = inspection.map_err(|e| Failure::new(code::FAILED, e.to_string()))?;
             Some(Strip::new(&target, &inspection))
         }
         false => None,

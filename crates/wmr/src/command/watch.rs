@@ -1,4 +1,7 @@
-//! `wmr watch`: waits until a process has grown to a size, and keeps the evidence.
+//! `wmr watch`: tells what grows, or waits until a process has grown to a size, and keeps the evidence.
+
+mod cost;
+pub mod growth;
 
 use super::saving;
 use super::snapshot::{self, How};
@@ -15,18 +18,29 @@ use wmr_memory::live::Watched;
 
 /// What to wait for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait {
-    /// Resident bytes.
-    pub rss: u64,
-    pub every: Duration,
+pub struct Goal<'a> {
+    /// Resident bytes; nothing else is looked at then.
+    pub rss: Option<u64>,
+    /// Growth since the first look.
+    pub until: Option<u64>,
+    /// Where to keep it when that is so.
+    pub snapshot: Option<&'a Path>,
+}
+
+/// What to wait for when it is a size.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    rss: u64,
+    every: Duration,
     /// Looks, then it is given up.
-    pub times: Option<u64>,
+    times: Option<u64>,
 }
 
 pub fn run(
     word: &OsStr,
-    wait: Wait,
-    path: &Path,
+    goal: Goal,
+    every: Option<Duration>,
+    times: Option<u64>,
     force: bool,
     how: How,
     options: &Options,
@@ -34,6 +48,33 @@ pub fn run(
     let Some(pid) = open::pid(word)? else {
         return Err(Failure::new(code::USAGE, "only a process can be watched").advise("wmr watch PID"));
     };
+    if let (Some(rss), Some(path)) = (goal.rss, goal.snapshot) {
+        let wait = Wait { rss, every: every.unwrap_or(Duration::from_secs(1)), times };
+        return size(word, pid, wait, path, force, how, options);
+    }
+    if goal.snapshot.is_some() && goal.until.is_none() {
+        return Err(Failure::new(code::USAGE, "when is the snapshot to be written?")
+            .advise("wmr watch PID --rss 2G --snapshot FILE")
+            .advise("wmr watch PID --until 500M --snapshot FILE"));
+    }
+    if let Some(path) = goal.snapshot {
+        drop(saving::create(path, force)?);
+    }
+    let every = every.unwrap_or(Duration::from_secs(30));
+    let wait = growth::Wait { every, times, until: goal.until, snapshot: goal.snapshot, force, how };
+    growth::run(word, pid, wait, options)
+}
+
+/// Waits for a size.
+fn size(
+    word: &OsStr,
+    pid: i32,
+    wait: Wait,
+    path: &Path,
+    force: bool,
+    how: How,
+    options: &Options,
+) -> Result<Answer, Failure> {
     // A file that cannot be written is better known now than when the process is about to be killed.
     drop(saving::create(path, force)?);
     let watched = Watched::open(pid).map_err(failure::of_attach)?;

@@ -1,6 +1,8 @@
 /* An extension with one mistake a function, each of those that people make. */
 #include <Python.h>
-#include <structmember.h>
+#ifndef Py_XSETREF
+#define Py_XSETREF(place, object) do { PyObject *old = (PyObject *)(place); (place) = (object); Py_XDECREF(old); } while (0)
+#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +74,97 @@ static PyObject *lose_in_thread(PyObject *module, PyObject *size) {
     Py_RETURN_NONE;
 }
 
+/* Refers to two objects, and shows the collector one of them. */
+typedef struct { PyObject_HEAD PyObject *seen; PyObject *unseen; } Pair;
+
+static int pair_traverse(Pair *self, visitproc visit, void *arg) {
+    Py_VISIT(self->seen);
+    return 0;
+}
+static int pair_clear(Pair *self) {
+    Py_CLEAR(self->seen);
+    Py_CLEAR(self->unseen);
+    return 0;
+}
+static void pair_dealloc(Pair *self) {
+    PyObject_GC_UnTrack(self);
+    pair_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+static PyObject *pair_set(Pair *self, PyObject *args) {
+    PyObject *seen, *unseen;
+    if (!PyArg_ParseTuple(args, "OO", &seen, &unseen)) return NULL;
+    Py_INCREF(seen);
+    Py_XSETREF(self->seen, seen);
+    Py_INCREF(unseen);
+    Py_XSETREF(self->unseen, unseen);
+    Py_RETURN_NONE;
+}
+static PyMethodDef pair_methods[] = {{"set", (PyCFunction)pair_set, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyTypeObject Pair_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "culprit.Pair",
+    .tp_basicsize = sizeof(Pair),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_traverse = (traverseproc)pair_traverse,
+    .tp_clear = (inquiry)pair_clear,
+    .tp_dealloc = (destructor)pair_dealloc,
+    .tp_methods = pair_methods,
+};
+
+/* Refers to an object, and shows the collector nothing. */
+typedef struct { PyObject_HEAD PyObject *held; } Box;
+
+static int blind_traverse(PyObject *self, visitproc visit, void *arg) {
+    (void)self; (void)visit; (void)arg;
+    return 0;
+}
+static PyObject *box_set(Box *self, PyObject *held) {
+    Py_INCREF(held);
+    Py_XSETREF(self->held, held);
+    Py_RETURN_NONE;
+}
+static PyMethodDef box_methods[] = {{"set", (PyCFunction)box_set, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static void blind_dealloc(Box *self) {
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->held);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+static PyTypeObject Blind_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "culprit.Blind",
+    .tp_basicsize = sizeof(Box),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_traverse = blind_traverse,
+    .tp_dealloc = (destructor)blind_dealloc,
+    .tp_methods = box_methods,
+};
+
+/* The same, and no object of the collector's at all. */
+static void plain_dealloc(Box *self) {
+    Py_CLEAR(self->held);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+static PyTypeObject Plain_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "culprit.Plain",
+    .tp_basicsize = sizeof(Box),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)plain_dealloc,
+    .tp_methods = box_methods,
+};
+
+/* Instances of a heap type hold their type, and these do not let go of it. */
+static void sticky_dealloc(PyObject *self) {
+    freefunc release = (freefunc)PyType_GetSlot(Py_TYPE(self), Py_tp_free);
+    release(self);
+}
+static PyType_Slot sticky_slots[] = {{Py_tp_dealloc, sticky_dealloc}, {0, NULL}};
+static PyType_Spec sticky_spec = {"culprit.Sticky", sizeof(PyObject), 0, Py_TPFLAGS_DEFAULT, sticky_slots};
+
 static PyMethodDef methods[] = {
     {"lose_float", lose_float, METH_O, NULL},
     {"lose_list", lose_list, METH_O, NULL},
@@ -85,5 +178,14 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "culprit", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_culprit(void) {
-    return PyModule_Create(&definition);
+    PyObject *made = PyModule_Create(&definition);
+    PyTypeObject *types[] = {&Pair_Type, &Blind_Type, &Plain_Type};
+    const char *names[] = {"Pair", "Blind", "Plain"};
+    for (int i = 0; i < 3; i++) {
+        if (PyType_Ready(types[i]) < 0) return NULL;
+        Py_INCREF(types[i]);
+        PyModule_AddObject(made, names[i], (PyObject *)types[i]);
+    }
+    PyModule_AddObject(made, "Sticky", PyType_FromSpec(&sticky_spec));
+    return made;
 }

@@ -1,7 +1,7 @@
 //! The notes that the kernel writes, in its order: fs/binfmt_elf.c, write_note_info.
 //!
-//! What a capture does not know is left out (`NT_SIGINFO`, `NT_FPREGSET`), or zero where a structure has
-//! a place for it (signals, times, user).
+//! What a capture does not know is left out (`NT_FPREGSET`; of a living process `NT_SIGINFO`), or zero where
+//! a structure has a place for it (times, user).
 
 use super::note_header;
 use crate::core::headers::Machine;
@@ -17,12 +17,16 @@ pub(super) fn of(target: &Target, machine: &Machine) -> Vec<u8> {
     let process = &target.process;
     let is_main = |thread: &Thread| thread.tid == process.pid;
     let mut out = Vec::new();
-    // Debuggers take the first thread for the one to look at.
-    let main = target.threads.iter().find(|t| is_main(t)).or(target.threads.first());
+    // Debuggers take the first thread for the one to look at: of a core the one with the signal.
+    let signalled = target.threads.first().filter(|_| !process.siginfo.is_empty());
+    let main = signalled.or(target.threads.iter().find(|t| is_main(t))).or(target.threads.first());
     if let Some(main) = main {
         note(&mut out, elf::NT_PRSTATUS, &status(target, main, machine));
     }
     note(&mut out, elf::NT_PRPSINFO, &process_info(target));
+    if !process.siginfo.is_empty() {
+        note(&mut out, elf::NT_SIGINFO, &process.siginfo);
+    }
     if !process.auxv.is_empty() {
         note(&mut out, elf::NT_AUXV, &process.auxv);
     }
@@ -50,6 +54,11 @@ fn status(target: &Target, thread: &Thread, machine: &Machine) -> Vec<u8> {
     let mut desc = vec![0; PR_REG];
     put(&mut desc, PR_PID, &thread.tid.to_le_bytes());
     put(&mut desc, PR_PID + 4, &target.process.ppid.unwrap_or(0).to_le_bytes());
+    if let Some(number) = target.process.siginfo.first_chunk::<4>() {
+        // pr_info.si_signo and, a short, pr_cursig: of every thread, as gdb takes that of the last one.
+        put(&mut desc, 0, number);
+        put(&mut desc, 12, &number[..2]);
+    }
     let mut registers = thread.regs.clone();
     if registers.is_empty() {
         registers.resize(machine.registers, 0);

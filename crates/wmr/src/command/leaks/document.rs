@@ -1,17 +1,23 @@
 //! The report as machines read it: the same findings, and beside them each section's own table.
 
+use super::collector::CollectorFacts;
 use super::finding::{Finding, Sure};
+use super::idle::NotALeak;
+use super::native::hint;
+use super::objects::type_name;
 use crate::document::{hex, limited};
 use crate::open::Subject;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use wmr_heap::leaks::{Leaks, State};
+use wmr_heap::leaks::{self, Counts, Leaks, Standing, State};
 
 #[derive(Serialize)]
 pub struct Body {
     /// Is the cyclic collector on?
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collector_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collector: Option<CollectorFacts>,
     /// Bytes of all findings that are `certain` or `likely`.
     pub bytes: u64,
     /// Findings that were left out, being known.
@@ -25,6 +31,10 @@ pub struct Body {
     pub unheld: Rows<UnheldRow>,
     pub surplus: Rows<SurplusRow>,
     pub suspects: Vec<Suspect>,
+    /// What all of it comes to, in a few words.
+    pub verdict: &'static str,
+    /// Memory that is held and is no leak.
+    pub not_leaks: Vec<NotALeak>,
 }
 
 #[derive(Serialize, Default, Clone, Copy)]
@@ -93,7 +103,7 @@ impl Native {
                     .map(|group| group.kind.clone())
                     .filter(|kind| !kind.is_empty())
                     .unwrap_or("block".to_owned()),
-                hint: group.and_then(|group| group.mentions.clone()).unwrap_or_default(),
+                hint: group.map(hint).unwrap_or_default(),
             });
         }
         let [definite, indirect, possible] = sums;
@@ -126,6 +136,8 @@ pub struct UnheldRow {
     count: u64,
     bytes: u64,
     examples: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -150,22 +162,20 @@ pub struct Suspect {
     pub why: String,
     pub sure: Sure,
     pub signature: String,
-}
-
-fn type_name(subject: &Subject, ty: u32) -> String {
-    subject.inspection.census.types.get(ty as usize).map_or("?", |ty| ty.name.as_str()).to_owned()
+    /// Of the container, or of the first object.
+    pub addr: String,
 }
 
 impl Garbage {
     pub fn of(subject: &Subject, leaks: &Leaks, limit: usize) -> Garbage {
         let mut rows: FxHashMap<u32, GarbageRow> = FxHashMap::default();
         let (mut count, mut bytes) = (0, 0);
-        for group in leaks.garbage.iter().filter(|group| !group.surplus) {
+        for group in leaks.garbage.iter().filter(|group| group.standing != Standing::Surplus) {
             count += group.objects;
             bytes += group.bytes;
             for &(ty, each) in &group.shape {
                 let row = rows.entry(ty).or_insert_with(|| GarbageRow {
-                    name: type_name(subject, ty),
+                    name: type_name(subject, ty).to_owned(),
                     count: 0,
                     bytes: 0,
                     cycles: 0,
@@ -186,13 +196,25 @@ impl Garbage {
 }
 
 pub fn unheld(subject: &Subject, leaks: &Leaks, limit: usize) -> Rows<UnheldRow> {
-    let row = |group: &wmr_heap::leaks::Unheld| UnheldRow {
-        name: type_name(subject, group.ty),
+    let row = |group: &leaks::Unheld| UnheldRow {
+        name: type_name(subject, group.ty).to_owned(),
         count: group.count,
         bytes: group.bytes + group.indirect,
         examples: group.examples.iter().copied().map(hex).collect(),
+        values: group.values.clone(),
     };
     Rows::of(leaks.unheld.iter().map(row).collect(), limit)
+}
+
+pub fn surplus(subject: &Subject, counts: &Counts, limit: usize) -> Rows<SurplusRow> {
+    let row = |group: &leaks::Miscounted| SurplusRow {
+        name: type_name(subject, group.ty).to_owned(),
+        count: group.count,
+        bytes: group.bytes,
+        excess_refs: group.references,
+        example: group.examples.first().map(|object| hex(object.addr)).unwrap_or_default(),
+    };
+    Rows::of(counts.surplus.iter().map(row).collect(), limit)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

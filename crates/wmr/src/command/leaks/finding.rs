@@ -14,6 +14,16 @@ pub enum Section {
     Objects,
     /// Cycles of objects that the collector has not taken.
     Garbage,
+    /// Objects with higher counts than references.
+    Surplus,
+    /// Objects with lower counts than references.
+    Deficit,
+    /// Extension types that hide references from the collector.
+    Audit,
+    /// What is held, and should perhaps not be.
+    Suspects,
+    /// What is more in each picture of a series.
+    Growth,
 }
 
 /// How sure a finding is, surest first.
@@ -78,6 +88,17 @@ impl Finding {
             mentions: None,
             examples: Vec::new(),
             next: String::new(),
+        }
+    }
+
+    /// What has most of it comes first. That much is held is no evidence that it is lost: beside what is, it
+    /// counts for a part of its bytes. What will crash the program comes before all else.
+    pub fn weight(&self) -> u64 {
+        const SUSPICION: u64 = 16;
+        match self.section {
+            Section::Deficit => u64::MAX,
+            Section::Suspects => self.bytes / SUSPICION,
+            _ => self.bytes,
         }
     }
 

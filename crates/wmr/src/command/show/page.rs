@@ -1,7 +1,7 @@
 //! The page of `wmr show`: from top to bottom what contains what.
 
 use super::super::{hexdump, title};
-use super::{Body, Field, Pool, Referred};
+use super::{Body, Field, Object, Pool, Referred};
 use crate::numbers::{counted, grouped, percent, scaled};
 use crate::screen::{Look, Screen};
 use crate::table::{Align, Table};
@@ -33,6 +33,7 @@ pub fn draw(screen: &Screen, body: &Body) -> String {
         }
         facts.extend(object.sizeof.map(|size| format!("getsizeof {}", grouped(size))));
         facts.extend(object.length.map(|n| counted(n, "item")));
+        facts.extend(object.retained.map(|bytes| format!("{} would go with it", scaled(bytes))));
         facts.extend(object.flags.iter().map(|flag| (*flag).to_owned()));
         line("", &facts.join(" · "));
     }
@@ -105,12 +106,20 @@ pub fn draw(screen: &Screen, body: &Body) -> String {
     }];
     words
         .extend(page.exclusive.map(|alone| if alone { "this process's alone" } else { "others map it too" }));
-    let more = [(page.file, "of a file"), (page.huge, "in a huge page"), (page.zero, "the zero page")];
+    let more = [
+        (page.dirty == Some(true), "dirty"),
+        (page.file, "of a file"),
+        (page.huge, "in a huge page"),
+        (page.zero, "the zero page"),
+        (page.ksm == Some(true), "merged with equal pages"),
+    ];
     words.extend(more.iter().filter(|(set, _)| *set).map(|(_, word)| *word));
-    line("page", &format!("{}: {}", page.addr, words.join(", ")));
+    let mapped = page.mapped_by.filter(|&n| n > 1).map(|n| format!(", mapped {} times", grouped(n)));
+    line("page", &format!("{}: {}{}", page.addr, words.join(", "), mapped.unwrap_or_default()));
     if let Some(object) = &body.object {
         out.push_str(&parts(screen, "ATTRIBUTES", &object.attributes));
         out.push_str(&parts(screen, "ITEMS", &object.items));
+        out.push_str(&referrers(screen, object));
     }
     if let Some(pool) = &body.pool {
         out.push_str(&picture(screen, pool));
@@ -169,6 +178,28 @@ fn parts(screen: &Screen, name: &str, list: &[Referred]) -> String {
         ]);
     }
     format!("\n{}{}", title(screen, name), table.render())
+}
+
+/// Who refers to it: the first ones.
+fn referrers(screen: &Screen, object: &Object) -> String {
+    /// Rows that people are shown.
+    const SHOWN: usize = 8;
+    if object.referrers.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(screen).column("", Align::Text).column("", Align::Left).column("", Align::Text);
+    for one in object.referrers.iter().take(SHOWN) {
+        let weak = if one.weak { ", weakly" } else { "" };
+        table.row([
+            one.type_name.as_deref().map(shown).unwrap_or_default(),
+            one.addr.clone(),
+            format!("{}{weak}", shown(&one.called)),
+        ]);
+    }
+    let rest = object.referrers.len().saturating_sub(SHOWN) as u64 + object.referrers_truncated;
+    let more = if rest > 0 { format!("  … {} more\n", grouped(rest)) } else { String::new() };
+    format!("\n{}{}{more}", title(screen, "REFERRED TO BY"), table.render())
 }
 
 /// One cell a block; the one asked for stands out.

@@ -1,0 +1,54 @@
+//! Anonymous mappings that are no allocator's we walk: whose data points into them. A library with an
+//! allocator of its own (jemalloc, mimalloc) has its memory there. That tells where to look, it is no name.
+
+use super::file_name;
+use crate::kinds::{Domain, Sure};
+use crate::ledger::KnownRange;
+use std::cmp::Reverse;
+use wmr_alloc::Blocks;
+use wmr_memory::{Backing, Mapping, Target};
+
+/// Those mappings, each with the image that points into it most often.
+pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange]) -> Vec<KnownRange> {
+    let spans = blocks.spans();
+    let is_free = |mapping: &&Mapping| {
+        let meets = |start: u64, end: u64| start < mapping.end && mapping.start < end;
+        let inside = |addr: u64| mapping.contains(addr);
+        let first = spans.partition_point(|span| span.end <= mapping.start);
+        mapping.backing == Backing::Anonymous
+            && spans.get(first).is_none_or(|span| !meets(span.start, span.end))
+            && !known.iter().any(|known| meets(known.range.start, known.range.end))
+            && !target.threads.iter().any(|thread| inside(thread.sp) || inside(thread.tls))
+            && !target.images.iter().flat_map(|i| &i.segments).any(|s| meets(s.range.start, s.range.end))
+    };
+    let open: Vec<&Mapping> = target.mappings.iter().filter(is_free).collect();
+    // Images come in no order: a core tells the loader's, a snapshot that of addresses.
+    let mut owners: Vec<Option<(u32, Reverse<String>)>> = vec![None; open.len()];
+    let mut words = vec![0u32; open.len()];
+    let mut reader = target.reader();
+    for image in &target.images {
+        words.fill(0);
+        for range in image.writable() {
+            for at in (range.start.next_multiple_of(8)..range.end).step_by(8) {
+                let Ok(word) = reader.u64(at) else { continue };
+                let index = open.partition_point(|mapping| mapping.end <= word);
+                if open.get(index).is_some_and(|mapping| mapping.contains(word)) {
+                    words[index] = words[index].saturating_add(1);
+                }
+            }
+        }
+        for (owner, words) in owners.iter_mut().zip(&words).filter(|(_, words)| **words > 0) {
+            *owner = owner.take().max(Some((*words, Reverse(file_name(image)))));
+        }
+    }
+    let found = open.into_iter().zip(owners).filter_map(|(mapping, owner)| {
+        Some(KnownRange {
+            range: mapping.start..mapping.end,
+            domain: Domain::Unknown,
+            kind: "anonymous mapping".to_owned(),
+            detail: format!("{} points into it", owner?.1.0),
+            sure: Sure::Exact,
+        })
+    });
+    found.collect()
+}

@@ -1,0 +1,172 @@
+//! Bytes of cores and snapshots, read as they are asked for.
+//!
+//! Not mapped: what was looked at would count as this program's memory, and a file that is cut short
+//! meanwhile would end it.
+
+use crate::Window;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+
+/// A file that is read, or bytes that are held.
+#[derive(Clone)]
+pub(crate) enum Stored {
+    /// With the length it had when it was opened.
+    File(Arc<File>, u64),
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Stored {
+    /// `None` for anything but a regular file.
+    pub fn of(file: File) -> Option<Self> {
+        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some(Stored::File(Arc::new(file), metadata.len()))
+    }
+
+    pub fn owned(bytes: Vec<u8>) -> Self {
+        Stored::Owned(Arc::new(bytes))
+    }
+
+    pub fn len(&self) -> u64 {
+        match self {
+            Stored::File(_, len) => *len,
+            Stored::Owned(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Bytes that are held, as far as they go.
+    pub fn held(&self, range: Range<u64>) -> Option<&[u8]> {
+        let Stored::Owned(bytes) = self else { return None };
+        let len = bytes.len() as u64;
+        bytes.get(range.start.min(len) as usize..range.end.min(len) as usize)
+    }
+
+    /// The part of `range` that lies in the file, nothing where it cannot be read. The caller bounds it.
+    pub fn part(&self, range: Range<u64>) -> Cow<'_, [u8]> {
+        if let Some(bytes) = self.held(range.clone()) {
+            return Cow::Borrowed(bytes);
+        }
+        let mut bytes = vec![0; range.end.min(self.len()).saturating_sub(range.start) as usize];
+        match self.read(range.start, &mut bytes) {
+            Ok(()) => Cow::Owned(bytes),
+            Err(_) => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// Fills `buf` from offset `at`.
+    pub fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_some(at + done as u64, &mut buf[done..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// As much of `buf` as there is at once, nothing only behind the end.
+    pub fn read_some(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stored::File(file, _) => loop {
+                match file.read_at(buf, at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return result,
+                }
+            },
+            Stored::Owned(bytes) => {
+                let rest = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
+                let n = rest.len().min(buf.len());
+                buf[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            }
+        }
+    }
+}
+
+/// What is read at a time: large enough that a linear pass costs little more than copying, small
+/// enough for a read that jumps.
+const WINDOW: u64 = 16 << 10;
+/// Windows kept for all cursors together: 16 MiB.
+const KEPT: usize = 1024;
+
+/// Windows of one file, lent to all cursors; nothing else of it is held.
+pub(crate) struct Windows {
+    /// Direct-mapped by address.
+    kept: Vec<Mutex<Option<Window>>>,
+}
+
+impl Windows {
+    pub fn new() -> Self {
+        Windows { kept: (0..KEPT).map(|_| Mutex::new(None)).collect() }
+    }
+
+    /// The window around `addr`, which lies in `range`; of that the first byte is at `offset` in the file.
+    /// `None` where it cannot be read.
+    pub fn around(&self, addr: u64, range: &Range<u64>, file: &File, offset: u64) -> Option<Window> {
+        let block = addr & !(WINDOW - 1);
+        let (start, end) = (block.max(range.start), block.saturating_add(WINDOW).min(range.end));
+        let slot = &self.kept[(block / WINDOW) as usize % KEPT];
+        let kept = |slot: &Mutex<Option<Window>>| {
+            let slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            slot.as_ref().filter(|window| window.start == start).cloned()
+        };
+        if let Some(window) = kept(slot) {
+            return Some(window);
+        }
+        let at = offset.checked_add(start - range.start)?;
+        let window = Window { start, bytes: fetch(file, at, (end - start) as usize)? };
+        *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(window.clone());
+        Some(window)
+    }
+}
+
+/// Reads into memory that was not filled with zeroes first: that would take as long as the reading.
+fn fetch(file: &File, at: u64, len: usize) -> Option<Arc<[u8]>> {
+    let mut bytes = Arc::<[u8]>::new_uninit_slice(len);
+    let room = Arc::get_mut(&mut bytes)?;
+    let mut done = 0;
+    while let Some(rest) = room.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = libc::off_t::try_from(at + done as u64).ok()?;
+        // SAFETY: writes at most as many bytes as there are behind the pointer.
+        let got = unsafe { libc::pread(file.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at) };
+        match got {
+            1.. => done += got as usize,
+            _ if got < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => return None,
+        }
+    }
+    // SAFETY: the loop ends here when all of it has been written.
+    Some(unsafe { bytes.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_that_shrinks_has_less() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..40_000u32).map(|n| n as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let stored = Stored::of(file.try_clone().unwrap()).unwrap();
+        assert_eq!(stored.len(), 40_000);
+        assert_eq!(*stored.part(39_990..50_000), bytes[39_990..]);
+        assert_eq!(stored.part(50_000..60_000).len(), 0);
+        let (windows, range) = (Windows::new(), 0x10_0100..0x10_9000);
+        let window = |addr| windows.around(addr, &range, &file, 100);
+        let first = window(0x10_0200).unwrap();
+        assert_eq!((first.start, &*first.bytes), (0x10_0100, &bytes[100..100 + 0x3f00]));
+        let second = window(0x10_4000).unwrap();
+        assert_eq!(*second.bytes, bytes[100 + 0x3f00..100 + 0x7f00]);
+        file.set_len(0x4100).unwrap();
+        assert!(window(0x10_8000).is_none());
+        assert_eq!(stored.part(0x4000..0x5000).len(), 0);
+        assert!(Stored::of(File::open("/dev/null").unwrap()).is_none());
+    }
+}
