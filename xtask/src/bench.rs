@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: this program and the tools people have today, on the same workloads, in one run.
 
+pub mod graph;
 pub mod pause;
 
 use anyhow::{Context, Result, bail};
@@ -80,17 +81,9 @@ fn bench(python: &Interpreter, wmr: &Path, script: &str, runs: u32) -> Result<Ve
     } else {
         None
     };
-    let start = |hook: Option<&Path>| {
-        python.spawn_file(&wmr_testing::workload(script), |command| {
-            if let Some(folder) = extension.as_ref().and_then(|file| file.parent()) {
-                command.env("PYTHONPATH", folder);
-            }
-            if let Some(hook) = hook {
-                command.env("WORKLOAD_HOOK", hook);
-            }
-        })
-    };
-    let target = start(None)?;
+    let target = python.spawn_file(&wmr_testing::workload(script), |command| {
+        import_from(command, extension.as_deref());
+    })?;
     let pid = target.pid().to_string();
     let mut rows = Vec::new();
     rows.push(ours(&target, wmr, &["heap", &pid, "--json"], runs)?);
@@ -112,25 +105,39 @@ fn bench(python: &Interpreter, wmr: &Path, script: &str, runs: u32) -> Result<Ve
     }
     drop(target);
     for rival in RIVALS {
-        let hook = wmr_testing::workload("").join("../rivals").join(format!("{rival}.py")).canonicalize()?;
-        let inside = start(Some(&hook)).and_then(|target| target.line());
-        match inside.map(|line| serde_json::from_str::<Value>(&line)) {
-            Ok(Ok(cost)) => {
-                let kb = |key: &str| cost[key].as_u64().unwrap_or(0) * 1024;
-                rows.push(Row {
-                    tool: format!("{rival}, inside"),
-                    wall: cost["wall_s"].as_f64().unwrap_or(f64::NAN),
-                    runs: 1,
-                    peak: None,
-                    target_before: kb("rss_before_kb"),
-                    target_after: kb("rss_peak_kb"),
-                    pause_ms: cost["wall_s"].as_f64().map(|s| s * 1e3),
-                });
-            }
-            outcome => println!("{rival}: {outcome:?}"),
+        match inside(python, script, extension.as_deref(), rival) {
+            Ok(row) => rows.push(row),
+            Err(why) => println!("{rival}: {why:#}"),
         }
     }
     Ok(rows)
+}
+
+fn import_from(command: &mut Command, extension: Option<&Path>) {
+    if let Some(folder) = extension.and_then(Path::parent) {
+        command.env("PYTHONPATH", folder);
+    }
+}
+
+/// What a tool costs that runs inside a process of its own: a script under `bench/rivals`.
+fn inside(python: &Interpreter, script: &str, extension: Option<&Path>, rival: &str) -> Result<Row> {
+    let hook = wmr_testing::workload("").join("../rivals").join(format!("{rival}.py")).canonicalize()?;
+    let target = python.spawn_file(&wmr_testing::workload(script), |command| {
+        command.env("WORKLOAD_HOOK", &hook);
+        import_from(command, extension);
+    })?;
+    let line = target.line()?;
+    let cost: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    let kb = |key: &str| cost[key].as_u64().unwrap_or(0) * 1024;
+    Ok(Row {
+        tool: format!("{rival}, inside"),
+        wall: cost["wall_s"].as_f64().unwrap_or(f64::NAN),
+        runs: 1,
+        peak: None,
+        target_before: kb("rss_before_kb"),
+        target_after: kb("rss_peak_kb"),
+        pause_ms: cost["wall_s"].as_f64().map(|s| s * 1e3),
+    })
 }
 
 /// Runs the program on a live target or its core.
@@ -212,9 +219,13 @@ fn load_average() -> String {
     load.split(' ').next().unwrap_or_default().to_owned()
 }
 
-fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
+fn mib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / MIB)
+}
+
+/// The first row is what the others are compared with.
+fn print_rows(python: &Interpreter, name: &str, rows: &[Row]) {
     let Some(ours) = rows.first() else { return };
-    let mib = |bytes: u64| format!("{:.1}", bytes as f64 / MIB);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -242,6 +253,11 @@ fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
     let load = load_average();
     let rss = mib(ours.target_before);
     println!("\n{name} on {}, RSS {rss} MiB, load average now {load}\n{table}", python.version);
+}
+
+fn print(python: &Interpreter, name: &str, limit: Option<f64>, rows: &[Row]) {
+    let Some(ours) = rows.first() else { return };
+    print_rows(python, name, rows);
     let memory = 64.0 * MIB + 1.25 * ours.target_before as f64;
     if let Some(limit) = limit {
         println!("  wall at most {limit} s: {}", verdict(ours.wall <= limit));

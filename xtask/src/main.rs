@@ -72,6 +72,15 @@ enum Bench {
         #[arg(long, default_value_t = 1024)]
         mib: u64,
     },
+    /// References, retained sizes and leaks beside the census, and dominators of synthetic graphs
+    Graph {
+        /// How often each is done; the best counts
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+        /// The interpreter that runs the workloads
+        #[arg(long, default_value = "3.11")]
+        python: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -81,6 +90,7 @@ fn main() -> Result<()> {
         Command::Bench { what: Some(Bench::Pause { runs, python, mib }), .. } => {
             bench::pause::run(runs, &python, mib)
         }
+        Command::Bench { what: Some(Bench::Graph { runs, python }), .. } => bench::graph::run(runs, &python),
         Command::Bench { what: None, workloads, runs, python } => bench::run(&workloads, runs, &python),
         Command::Layouts { check, names } => layouts::run(check, names.as_deref()),
     }
