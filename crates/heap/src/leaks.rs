@@ -16,7 +16,7 @@ mod objects;
 mod references;
 mod roots;
 
-pub use audit::{Gap, Untraversed, library, untraversed};
+pub use audit::{Blind, Gap, Untraversed, library, untraversed};
 pub use counts::{Counted, Counts, Miscounted, counts};
 pub use cycles::{Cycles, Standing};
 pub use drawing::Step;

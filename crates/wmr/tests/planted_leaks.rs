@@ -99,6 +99,11 @@ const AUDIT: &[Planted] = &[
         .extension(C)
         .count(1000),
     Planted::new("nothing_visited", "audit", &["culprit.Blind", "field at 16"]).extension(C).count(1000),
+    Planted::new("no_traverse", "audit", &["culprit.Opaque", "has no tp_traverse", "field at 16"])
+        .extension(C)
+        .on(&["3.8", "3.10"])
+        .certain()
+        .count(1000),
     Planted::new("not_collected_at_all", "audit", &["culprit.Plain", "Py_TPFLAGS_HAVE_GC"])
         .extension(C)
         .certain()

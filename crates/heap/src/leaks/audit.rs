@@ -5,8 +5,9 @@
 
 use crate::{Held, Inspection};
 use rustc_hash::FxHashMap;
+use wmr_cpython::model::Model;
 use wmr_cpython::refers::{self, At, Strength};
-use wmr_memory::{Image, Target};
+use wmr_memory::{Image, Reader, Target};
 
 /// A field that the collector does not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,11 +18,21 @@ pub struct Gap {
     pub offset: u32,
     /// Index of the type of what it refers to.
     pub to: u32,
-    /// Is the type one of the collector's (`Py_TPFLAGS_HAVE_GC`), so that its `tp_traverse` is at fault?
-    pub collected: bool,
+    pub blind: Blind,
 }
 
-/// References from objects of an extension type that is none of the collector's to containers.
+/// Why the collector does not see a field; those that nothing else can explain first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blind {
+    /// The type is none of the collector's (`Py_TPFLAGS_HAVE_GC`).
+    NoFlag,
+    /// It is, and its `tp_traverse` is NULL: up to 3.10 `PyType_Ready` lets that pass, and the collector calls it.
+    NoTraverse,
+    /// Its `tp_traverse` leaves the field out.
+    NotVisited,
+}
+
+/// References from objects of an extension type of which the collector sees nothing, to containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untraversed {
     pub gap: Gap,
@@ -44,39 +55,52 @@ pub(super) fn gap(target: &Target, inspection: &Inspection, component: &[u32]) -
             continue;
         }
         let Some(object) = inspection.object(target, block) else { continue };
-        let collected = object.shape.has_gc();
+        let blind = blind(&mut reader, model, inspection, ty);
         refers::references(model, &mut reader, &object, &mut |reference| {
             let (At::Hidden(offset) | At::Slot(offset)) = reference.at else { return };
             let to = inspection.blocks.containing(reference.addr);
             let Some(to) = to.filter(|to| component.binary_search(&to.id).is_ok()) else { return };
             let Some(to) = inspection.census.mark(to.id).as_object() else { return };
-            let better = best.is_none_or(|best| best.collected && !collected);
+            let better = best.is_none_or(|best| blind < best.blind);
             if better && reference.strength != Strength::Weak {
-                best = Some(Gap { ty, offset, to, collected });
+                best = Some(Gap { ty, offset, to, blind });
             }
         });
     }
     best
 }
 
-/// Extension types that are none of the collector's and hold containers all the same: of references that
-/// the containers' counts confirm.
+fn blind(reader: &mut Reader, model: &Model, inspection: &Inspection, ty: u32) -> Blind {
+    let known = &inspection.census.types[ty as usize];
+    let offset = model.layout.table.offset("PyTypeObject", "tp_traverse");
+    let traverse = offset.and_then(|at| reader.u64(known.addr.wrapping_add(at)).ok());
+    match traverse {
+        _ if !known.shape.has_gc() => Blind::NoFlag,
+        Some(0) => Blind::NoTraverse,
+        _ => Blind::NotVisited,
+    }
+}
+
+/// Extension types of which the collector sees nothing, and that hold containers all the same: of references
+/// that the containers' counts confirm.
 pub fn untraversed(held: &Held) -> Vec<Untraversed> {
     let (target, inspection, graph) = (held.target, held.inspection, &held.graph);
     let Some(model) = &inspection.model else { return Vec::new() };
     let types = &inspection.census.types;
-    let judged: Vec<bool> = (0..types.len() as u32)
-        .map(|ty| !types[ty as usize].shape.has_gc() && is_extension(target, inspection, ty))
+    let (mut reader, mut counts) = (target.reader(), target.reader());
+    let judged: Vec<Option<Blind>> = (0..types.len() as u32)
+        .map(|ty| {
+            let blind = blind(&mut reader, model, inspection, ty);
+            (blind != Blind::NotVisited && is_extension(target, inspection, ty)).then_some(blind)
+        })
         .collect();
-    if !judged.contains(&true) {
+    if judged.iter().all(Option::is_none) {
         return Vec::new();
     }
-    let (mut reader, mut counts) = (target.reader(), target.reader());
     let mut found: FxHashMap<Gap, Untraversed> = FxHashMap::default();
     for block in inspection.blocks.iter() {
-        let Some(ty) = inspection.census.mark(block.id).as_object().filter(|ty| judged[*ty as usize]) else {
-            continue;
-        };
+        let Some(ty) = inspection.census.mark(block.id).as_object() else { continue };
+        let Some(blind) = judged[ty as usize] else { continue };
         let Some((object, _)) = inspection.object_in(model, &mut reader, block) else { continue };
         let mut last = None;
         refers::references(model, &mut reader, &object, &mut |reference| {
@@ -89,7 +113,7 @@ pub fn untraversed(held: &Held) -> Vec<Untraversed> {
             if !is_container || !confirmed {
                 return;
             }
-            let gap = Gap { ty, offset, to, collected: false };
+            let gap = Gap { ty, offset, to, blind };
             let row =
                 found.entry(gap).or_insert(Untraversed { gap, count: 0, bytes: 0, example: object.addr });
             row.count += u64::from(last != Some(gap));

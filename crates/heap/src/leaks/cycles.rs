@@ -1,6 +1,6 @@
 //! Cycles among lost objects: strongly connected components, in groups of one shape.
 
-use super::audit::{self, Gap};
+use super::audit::{self, Blind, Gap};
 use super::drawing::{self, Step};
 use super::lost::{Lost, State};
 use super::references::{INTERIOR, References};
@@ -222,8 +222,8 @@ impl Finder<'_> {
             return (Standing::Surplus, None);
         }
         match audit::gap(self.target, self.inspection, component) {
-            // What is no object of the collector's hides its cycle from it for good.
-            Some(gap) if !young || !gap.collected => (Standing::Unseen, Some(gap)),
+            // What the collector sees nothing of hides its cycle from it for good.
+            Some(gap) if !young || gap.blind != Blind::NotVisited => (Standing::Unseen, Some(gap)),
             _ if young => (Standing::Young, None),
             _ => (Standing::Old, None),
         }

@@ -142,6 +142,19 @@ static PyTypeObject Blind_Type = {
     .tp_methods = box_methods,
 };
 
+/* The same without telling how to look through it: a type as no version from 3.11 on takes it. */
+#if PY_VERSION_HEX < 0x030B0000
+static PyTypeObject Opaque_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "culprit.Opaque",
+    .tp_basicsize = sizeof(Box),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)blind_dealloc,
+    .tp_methods = box_methods,
+};
+#endif
+
 /* The same, and no object of the collector's at all. */
 static void plain_dealloc(Box *self) {
     Py_CLEAR(self->held);
@@ -186,6 +199,11 @@ PyMODINIT_FUNC PyInit_culprit(void) {
         Py_INCREF(types[i]);
         PyModule_AddObject(made, names[i], (PyObject *)types[i]);
     }
+#if PY_VERSION_HEX < 0x030B0000
+    if (PyType_Ready(&Opaque_Type) < 0) return NULL;
+    Py_INCREF(&Opaque_Type);
+    PyModule_AddObject(made, "Opaque", (PyObject *)&Opaque_Type);
+#endif
     PyModule_AddObject(made, "Sticky", PyType_FromSpec(&sticky_spec));
     return made;
 }

@@ -6,13 +6,13 @@ use super::objects::{type_and_library, type_name};
 use crate::document::hex;
 use crate::numbers::counted;
 use crate::open::Subject;
-use wmr_heap::leaks::Untraversed;
+use wmr_heap::leaks::{Blind, Untraversed};
 
 pub fn findings(subject: &Subject, rows: &[Untraversed]) -> Vec<Finding> {
     rows.iter().map(|row| finding(subject, row)).collect()
 }
 
-/// No leak yet: it becomes one with the first cycle.
+/// No leak yet: it becomes one with the first cycle, or a crash with the next collection.
 fn finding(subject: &Subject, row: &Untraversed) -> Finding {
     let (holder, held) = (type_name(subject, row.gap.ty), type_name(subject, row.gap.to));
     Finding {
@@ -24,7 +24,7 @@ fn finding(subject: &Subject, row: &Untraversed) -> Finding {
         next: next(subject, "show", &format!(" {}", hex(row.example))),
         ..Finding::new(
             Section::Audit,
-            Sure::Possible,
+            if row.gap.blind == Blind::NoTraverse { Sure::Certain } else { Sure::Possible },
             format!("{} of {holder} that hide a reference to {held}", counted(row.count, "object")),
             signature("audit", &format!("{holder} {} {held}", row.gap.offset)),
         )

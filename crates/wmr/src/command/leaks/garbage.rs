@@ -6,7 +6,7 @@ use super::objects::{SURPLUS, lost_reference, type_and_library, type_name};
 use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
-use wmr_heap::leaks::{Cycles, Gap, Leaks, Standing, Step};
+use wmr_heap::leaks::{Blind, Cycles, Gap, Leaks, Standing, Step};
 use wmr_heap::suspects::{Origin, Origins};
 
 /// Types that are named of a cycle of many.
@@ -49,7 +49,8 @@ fn finding(subject: &Subject, leaks: &Leaks, origins: &Origins, group: &Cycles) 
             (Section::Objects, "objects", lost_reference(group.count, group.bytes), SURPLUS.to_owned())
         }
         Standing::Unseen => {
-            let sure = if group.gap.is_some_and(|gap| gap.collected) { Sure::Likely } else { Sure::Certain };
+            let inferred = group.gap.is_some_and(|gap| gap.blind == Blind::NotVisited);
+            let sure = if inferred { Sure::Likely } else { Sure::Certain };
             (Section::Audit, "audit", sure, group.gap.map_or_else(String::new, |gap| unseen(subject, gap)))
         }
         standing => {
@@ -86,16 +87,19 @@ fn finding(subject: &Subject, leaks: &Leaks, origins: &Origins, group: &Cycles) 
 /// What the collector does not see, and why.
 pub fn unseen(subject: &Subject, gap: Gap) -> String {
     let (holder, held) = (type_name(subject, gap.ty), type_name(subject, gap.to));
-    if gap.collected {
-        format!(
+    match gap.blind {
+        Blind::NotVisited => format!(
             "the collector has been there and left them, and their counts are explained by each other: tp_traverse of {holder} does not visit the field at {} that refers to {held} (a missing Py_VISIT)",
             gap.offset
-        )
-    } else {
-        format!(
+        ),
+        Blind::NoTraverse => format!(
+            "{holder} says that it is a type of the collector's (Py_TPFLAGS_HAVE_GC) and has no tp_traverse: its field at {} refers to {held}, and the next collection calls what is not there, and crashes",
+            gap.offset
+        ),
+        Blind::NoFlag => format!(
             "{holder} is no type of the collector's (Py_TPFLAGS_HAVE_GC), and its field at {} refers to {held}: a cycle through it is never collected",
             gap.offset
-        )
+        ),
     }
 }
 
