@@ -22,6 +22,8 @@ pub(super) struct Stopped {
 pub(super) struct Tracee {
     pub tid: i32,
     pub stopped: bool,
+    /// Was it asleep just before, where that was asked?
+    pub asleep: bool,
     /// The signal it was about to receive, passed on when it is let go.
     pub signal: i32,
 }
@@ -52,7 +54,7 @@ pub(super) fn with_stopped<T: Send>(
     repeatedly(dir, patience, || {
         let tried = std::thread::scope(|scope| {
             let tracer = scope.spawn(|| {
-                let stopped = stop(dir, budget)?;
+                let stopped = stop(dir, budget, &|_| false)?;
                 let gone = || Failure::Fatal(AttachError::Vanished { pid: dir.pid });
                 let result = inside.take().ok_or_else(gone)?(&stopped);
                 let pause = stopped.release();
@@ -142,7 +144,8 @@ pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> A
     }))
 }
 
-pub(super) fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> {
+/// Stops all threads. Of those that `asked` names it is noted whether they were asleep.
+pub(super) fn stop(dir: &ProcDir, budget: Duration, asked: &dyn Fn(i32) -> bool) -> Result<Stopped, Failure> {
     let mut stopped = Stopped { threads: Vec::new(), began: Instant::now() };
     let mut seen = HashSet::new();
     loop {
@@ -153,8 +156,8 @@ pub(super) fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> 
             if !seen.insert(tid) {
                 continue;
             }
-            match seize(tid) {
-                Ok(()) => stopped.threads.push(Tracee { tid, stopped: false, signal: 0 }),
+            match seize(dir, tid, asked(tid)) {
+                Ok(asleep) => stopped.threads.push(Tracee { tid, stopped: false, asleep, signal: 0 }),
                 // It ended; a dead leader answers EPERM for as long as other threads live.
                 Err(_) if matches!(dir.thread_state(tid), None | Some('Z' | 'X')) => {}
                 // A thread of the kernel that works for this process, as io_uring has. It copies what
@@ -178,24 +181,29 @@ pub(super) fn stop(dir: &ProcDir, budget: Duration) -> Result<Stopped, Failure> 
     }
 }
 
-fn seize(tid: i32) -> io::Result<()> {
+fn seize(dir: &ProcDir, tid: i32, asked: bool) -> io::Result<bool> {
     // No options: above all not PTRACE_O_EXITKILL.
     ptrace(libc::PTRACE_SEIZE, tid, 0, 0)?;
+    let asleep = asked && dir.thread_state(tid) == Some('S');
     // Fails only if it died meanwhile, which waiting for it finds out.
     let _ = ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0);
-    Ok(())
+    Ok(asleep)
 }
 
 /// Stops a single thread; `None` when it does not stop in time. This thread stays its tracer then.
 pub(super) fn stop_one(dir: &ProcDir, tid: i32, budget: Duration) -> io::Result<Option<Stopped>> {
-    if let Err(error) = seize(tid) {
-        let status = dir.text(&format!("task/{tid}/status"))?;
-        // Seized by the last try.
-        if super::procdir::Status::parse(&status).tracer != std::process::id() as i32 {
-            return Err(error);
+    let asleep = match seize(dir, tid, true) {
+        Ok(asleep) => asleep,
+        Err(error) => {
+            let status = dir.text(&format!("task/{tid}/status"))?;
+            // Seized by the last try.
+            if super::procdir::Status::parse(&status).tracer != std::process::id() as i32 {
+                return Err(error);
+            }
+            false
         }
-    }
-    let threads = vec![Tracee { tid, stopped: false, signal: 0 }];
+    };
+    let threads = vec![Tracee { tid, stopped: false, asleep, signal: 0 }];
     let mut stopped = Stopped { threads, began: Instant::now() };
     let all = stopped.wait(dir, budget).is_ok() && !stopped.threads.is_empty();
     Ok(all.then_some(stopped))

@@ -222,11 +222,12 @@ fn go_apart(keep: &[i32]) {
 fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
     let order = task.order;
     let waiting = Waiting::of(order.dir);
-    let stopped = stop::stop(order.dir, order.budget).map_err(|failure| match failure {
-        Failure::Busy(tid) => Outcome::Busy(tid),
-        Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
-        Failure::Fatal(_) => Outcome::Vanished,
-    })?;
+    let stopped =
+        stop::stop(order.dir, order.budget, &|tid| waiting.knows(tid)).map_err(|failure| match failure {
+            Failure::Busy(tid) => Outcome::Busy(tid),
+            Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
+            Failure::Fatal(_) => Outcome::Vanished,
+        })?;
     let refused = |reason, error: io::Error| Outcome::Refused(reason, error.raw_os_error().unwrap_or(0));
     if !instruction::is_at(order.mem, order.instruction) {
         return Err(Outcome::Refused(Reason::NoInstruction, 0));
@@ -284,7 +285,7 @@ fn quieten(
         if found.len() >= arch::WORDS {
             let stack = stop::thread(tracee.tid, found.clone()).sp;
             let at = (order.dir, order.mem);
-            let (changed, again) = mend(&mut mended, (tracee.tid, stack), at, waiting, earlier, now);
+            let (changed, again) = mend(&mut mended, (tracee, stack), at, waiting, earlier, now);
             restarted.extend(again);
             if changed && injected {
                 injection.replace(mended);

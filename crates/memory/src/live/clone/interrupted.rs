@@ -4,6 +4,7 @@
 
 use super::{Call, arch, monotonic};
 use crate::live::procdir::{ProcDir, field_of_stat};
+use crate::live::stop::Tracee;
 use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -101,11 +102,17 @@ impl Waiting {
         }
     }
 
+    /// Is it known since when that thread waits?
+    pub fn knows(&self, tid: i32) -> bool {
+        self.since.contains_key(&tid)
+    }
+
     /// How long a thread that has been stopped had waited. `None` where the system does not tell.
-    fn waited(&self, dir: &ProcDir, tid: i32, now: Duration) -> Option<Duration> {
-        let times = times(dir, tid)?;
-        // The stop was one more sleep. Any other is another wait, which began since we looked.
-        let same = self.since.get(&tid).filter(|slept| times <= slept.times + 1);
+    fn waited(&self, dir: &ProcDir, tracee: &Tracee, now: Duration) -> Option<Duration> {
+        let times = times(dir, tracee.tid)?;
+        // The stop was one more sleep. Any other is another wait, which began since we looked; and so is one
+        // that the stop met while it was about to fall asleep.
+        let same = self.since.get(&tracee.tid).filter(|slept| tracee.asleep && times <= slept.times + 1);
         Some(same.map_or(Duration::ZERO, |slept| now.saturating_sub(slept.since)))
     }
 }
@@ -220,7 +227,7 @@ enum Remedy {
 /// what is to be remembered.
 pub(super) fn mend(
     registers: &mut [u64],
-    (tid, stack): (i32, u64),
+    (tracee, stack): (&Tracee, u64),
     (dir, mem): (&ProcDir, &File),
     waiting: &Waiting,
     earlier: &[Restarted],
@@ -228,7 +235,8 @@ pub(super) fn mend(
 ) -> (bool, Option<Restarted>) {
     let Some(call) = arch::interrupted(registers) else { return (false, None) };
     let Some(limit) = limit(call.number) else { return (false, None) };
-    let waited = || waiting.waited(dir, tid, now);
+    let tid = tracee.tid;
+    let waited = || waiting.waited(dir, tracee, now);
     let times =
         dir.text(&format!("task/{tid}/sched")).ok().and_then(|text| Some(Scheduled::of(&text)?.times));
     // Where the system does not count, a wait is taken for the one before: then it ends early.
