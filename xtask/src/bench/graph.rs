@@ -48,7 +48,7 @@ pub fn run(runs: u32, tag: &str) -> Result<()> {
 fn workload(python: &Interpreter, wmr: &Path, asked: &Asked, runs: u32) -> Result<()> {
     let target = python.spawn_file(&wmr_testing::workload(asked.script), |_| ())?;
     let pid = target.pid().to_string();
-    let largest = ["select", &pid, "type = 'dict'", "--sort", "-bytes", "--limit", "1", "--json"];
+    let largest = ["select", &pid, "type = 'dict'", "--sort", "bytes", "--limit", "1", "--json"];
     let out = Command::new(wmr).args(largest).stdin(Stdio::null()).output()?;
     let found: Value = serde_json::from_slice(&out.stdout).context("its JSON")?;
     let addr = found["rows"][0]["addr"].as_str().context("no dict")?.to_owned();
