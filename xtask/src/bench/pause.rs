@@ -116,17 +116,22 @@ fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_
 }
 
 /// Looks of `wmr watch`, and the time between them.
-const LOOKS: &str = "4";
+const LOOKS: u32 = 4;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Which part of its time a process loses to pauses and copies of pages while `wmr watch` looks at it: a process
 /// that touches all it has without pause, so that each page has to be copied that can be. Waiting for a CPU that
 /// it shares with who looks is not counted.
 fn watched(wmr: &Path, target: &mut Target) -> Result<f64> {
-    let alone = touch(target, idle)?;
+    // As long without: rounds differ by more than what is asked for here.
+    let alone = touch(target, |_| {
+        std::thread::sleep(EVERY * LOOKS);
+        Ok(())
+    })?;
     let busy = touch(target, |pid| {
+        let (pid, looks) = (pid.to_string(), LOOKS.to_string());
         let mut command = Command::new(wmr);
-        command.args(["watch", &pid.to_string(), "--every", "10s", "--times", LOOKS, "--json"]);
+        command.args(["watch", &pid, "--every", "10s", "--times", &looks, "--json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         cost_of(command, &[0])?;
         // The last look has its time too.
