@@ -130,7 +130,7 @@ impl Suite {
         }
         let sources = apt.join("sources.list");
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        fs::write(&sources, format!("deb [signed-by={keyring}] {} {} main\n", mirror(), self.name))?;
+        fs::write(&sources, format!("deb [signed-by={keyring}] {} {} main\n", mirror()?, self.name))?;
         let apt_get = || {
             let mut command = Command::new("apt-get");
             let option = |name: &str, value: &Path| format!("-o{name}={}", value.display());
@@ -195,7 +195,7 @@ fn complete(root: &Path) -> Result<()> {
 }
 
 /// The mirror this machine uses for Debian itself.
-fn mirror() -> String {
+fn mirror() -> Result<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(parts) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(parts.flatten().map(|part| part.path()));
@@ -207,7 +207,7 @@ fn mirror() -> String {
         .filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"))
         .flat_map(str::split_whitespace);
     let found = words.find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"));
-    found.unwrap_or("http://deb.debian.org/debian").to_owned()
+    found.map(str::to_owned).context("no mirror of Debian is among this machine's sources of packages")
 }
 
 fn run(command: &mut Command) -> Result<()> {
