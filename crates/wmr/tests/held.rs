@@ -179,7 +179,9 @@ fn what_is_retained_adds_up() {
         let objects = json(&["retained", &pid, "--limit", "0"]);
         let only = format!("{:#x}", said[0]);
         let row = rows(&objects, "rows").iter().find(|row| row["addr"] == only);
-        let kept = row.unwrap_or_else(|| panic!("{tag}: no row {only}"))["retained"].as_u64().unwrap();
+        let row = row.unwrap_or_else(|| panic!("{tag}: no row {only}"));
+        assert_eq!(row["where"], "__main__.ONLY", "{tag}");
+        let kept = row["retained"].as_u64().unwrap();
         // 500 bytearrays of 1,001 bytes with their objects, and the dict's table; what malloc rounds.
         assert!((500 * 1050..500 * 1250).contains(&kept), "{tag}: {kept}");
         let types = json(&["retained", &pid, "--by", "type"]);

@@ -1,7 +1,7 @@
 //! Where something is, as a person would write it, and as it is the same in every process.
 
 use super::view::View;
-use crate::graph::Reach;
+use crate::graph::{Dominators, Reach};
 use crate::held::Held;
 use crate::roots::Holder;
 use crate::routes::{RouteId, Routes, Step};
@@ -37,6 +37,39 @@ impl Place {
     pub fn to(held: &Held, reach: &Reach, node: u32) -> Place {
         let nodes = if reach.reaches(node) { reach.path(node) } else { Vec::new() };
         Place::along(held, nodes, |_| false)
+    }
+
+    /// The place of an object by what alone keeps it: each step is to what the one before it retains. `None`
+    /// where several hold it, where it hangs too deep, or on none of its steps directly.
+    pub fn under(held: &Held, dominators: &Dominators, node: u32) -> Option<Place> {
+        const DEEPEST: usize = 32;
+        // Looking for an index takes long where there are more.
+        const MANY: usize = 100_000;
+        let mut nodes = vec![node];
+        let mut at = node;
+        while let Some(above) = dominators.idom.get(at as usize).filter(|above| **above < held.graph.nodes())
+        {
+            if nodes.len() == DEEPEST {
+                return None;
+            }
+            nodes.push(*above);
+            at = *above;
+        }
+        nodes.reverse();
+        held.root(at)?;
+        let mut place = Place::default();
+        place.root(held, at);
+        for pair in nodes.windows(2) {
+            let &[from, to] = pair else { continue };
+            let many = held.graph.csr.row(from).len() > MANY;
+            let label = match many {
+                true => Label { via: Via::Index, name: Name::Number(0) },
+                false => held.label(&mut held.target.reader(), from, to)?,
+            };
+            place.step(from, Some(&label), many);
+        }
+        place.nodes = nodes;
+        Some(place)
     }
 
     fn along(held: &Held, nodes: Vec<u32>, many: impl Fn(u32) -> bool) -> Place {

@@ -20,6 +20,7 @@ use std::ffi::OsStr;
 use wmr_heap::Held;
 use wmr_heap::graph::{Dominators, Hanging};
 use wmr_heap::partition;
+use wmr_heap::suspects::Place;
 
 #[derive(Serialize)]
 struct Body {
@@ -49,6 +50,9 @@ struct Row {
     module: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
+    /// Of a single object: where it is, when each step there alone keeps the next.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
     /// Of objects and types how many they are; of modules and roots how many objects they alone keep.
     count: u64,
     /// Of the objects themselves, with what they own; of modules and roots, of what they hold themselves.
@@ -134,6 +138,7 @@ fn objects(
         Some(Row {
             addr: Some(hex(held.addr(&mut reader, node)?)),
             name: Some(held.type_name(node).to_owned()),
+            place: Place::under(held, dominators, node).map(|place| place.name),
             count: 1,
             bytes: held.graph.size(node),
             retained: retained[node as usize],
@@ -161,23 +166,29 @@ fn types(held: &Held, dominators: &Dominators, retained: &[u64], is_in: &dyn Fn(
 
 fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String {
     let unit = Unit::for_total(body.total);
-    let of_objects = body.shared.is_none();
+    let single = body.by == "object";
     let mut table = Table::new(screen).column(body.by, Align::Text);
-    table = table.column(if of_objects { "count" } else { "objects" }, Align::Right);
+    if !single {
+        table = table.column(if body.shared.is_none() { "count" } else { "objects" }, Align::Right);
+    }
     table = table.column("own", Align::Right).column("retained", Align::Right).column("%", Align::Right);
-    if body.by == "object" {
-        table = table.column("", Align::Left);
+    if single {
+        table = table.column("", Align::Left).column("where", Align::Text);
     }
     for row in &body.rows {
         let name = [&row.name, &row.module, &row.root].into_iter().flatten().next();
-        table.row([
-            name.map(|name| shown(name)).unwrap_or_default(),
-            grouped(row.count),
+        let mut cells = vec![name.map(|name| shown(name)).unwrap_or_default()];
+        if !single {
+            cells.push(grouped(row.count));
+        }
+        cells.extend([
             unit.number(row.bytes),
             unit.number(row.retained),
             percent(row.retained, body.total),
             row.addr.clone().unwrap_or_default(),
         ]);
+        cells.extend(row.place.as_deref().map(shown));
+        table.row(cells);
     }
     if let Some(shared) = body.shared {
         let cells = [

@@ -143,17 +143,7 @@ static PyTypeObject Blind_Type = {
 };
 
 /* The same without telling how to look through it: a type as no version from 3.11 on takes it. */
-#if PY_VERSION_HEX < 0x030B0000
-static PyTypeObject Opaque_Type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "culprit.Opaque",
-    .tp_basicsize = sizeof(Box),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)blind_dealloc,
-    .tp_methods = box_methods,
-};
-#endif
+static PyTypeObject Opaque_Type;
 
 /* The same, and no object of the collector's at all. */
 static void plain_dealloc(Box *self) {
@@ -192,6 +182,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "culprit", NULL, 
 
 PyMODINIT_FUNC PyInit_culprit(void) {
     PyObject *made = PyModule_Create(&definition);
+    Opaque_Type = Blind_Type;
     PyTypeObject *types[] = {&Pair_Type, &Blind_Type, &Plain_Type};
     const char *names[] = {"Pair", "Blind", "Plain"};
     for (int i = 0; i < 3; i++) {
@@ -200,6 +191,8 @@ PyMODINIT_FUNC PyInit_culprit(void) {
         PyModule_AddObject(made, names[i], (PyObject *)types[i]);
     }
 #if PY_VERSION_HEX < 0x030B0000
+    Opaque_Type.tp_name = "culprit.Opaque";
+    Opaque_Type.tp_traverse = NULL;
     if (PyType_Ready(&Opaque_Type) < 0) return NULL;
     Py_INCREF(&Opaque_Type);
     PyModule_AddObject(made, "Opaque", (PyObject *)&Opaque_Type);

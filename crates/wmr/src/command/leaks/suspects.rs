@@ -41,7 +41,7 @@ fn name(suspect: &Suspect) -> String {
 
 fn why(suspect: &Suspect) -> String {
     let library =
-        (suspect.origin == Origin::Library).then_some("a library's own: is it the use of it that grows?");
+        (suspect.origin == Origin::Library).then_some("a library's own, so what uses it may be what grows");
     let mut parts: Vec<&str> = suspect.why.iter().map(String::as_str).collect();
     parts.extend(library);
     format!("{}. {}", parts.join("; "), suspect.advice)
