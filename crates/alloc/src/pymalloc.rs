@@ -267,7 +267,7 @@ fn geometry(reader: &mut Reader, objects: &[ArenaObject]) -> Option<Geometry> {
     for object in objects.iter().take(JURY) {
         for pool_size in [4096, 16384] {
             let Some(base) = object.base(pool_size) else { continue };
-            if object.pool_address < base + pool_size {
+            if object.pool_address.checked_sub(base).is_none_or(|carved| carved < pool_size) {
                 continue;
             }
             let Ok(header) = reader.array::<48>(base) else { continue };
