@@ -320,6 +320,23 @@ impl Blocks {
         })
     }
 
+    /// The blocks of these ids, in address order. Panics when the first is not below [`len`](Self::len).
+    pub fn range(&self, ids: Range<u32>) -> impl Iterator<Item = Block> + '_ {
+        let first = (!ids.is_empty()).then(|| self.span_of(ids.start));
+        let spans = first.map_or(0..0, |first| first..self.spans.len());
+        let all = spans.flat_map(move |at| {
+            let span = &self.spans[at];
+            let mut id = ids.start.max(span.first);
+            let from = if Some(at) == first { self.select(span, id) } else { 0 };
+            self.bits_from(span, from).map(move |bit| {
+                let block = self.block_in(span, id, bit);
+                id += 1;
+                block
+            })
+        });
+        all.take(ids.len())
+    }
+
     /// All blocks, in address order.
     pub fn iter(&self) -> impl Iterator<Item = Block> + '_ {
         (0..self.spans.len()).flat_map(|span| self.iter_span(span))
@@ -418,12 +435,16 @@ impl Blocks {
     /// The set bits of a span, in order.
     #[inline]
     fn bits(&self, span: &Span) -> Bits<'_> {
-        // One step before the first word, which the first call takes.
-        Bits {
-            words: self.words[span.word..span.word + span.words].iter(),
-            rest: 0,
-            base: 0u64.wrapping_sub(64),
-        }
+        self.bits_from(span, 0)
+    }
+
+    /// The set bits of a span from `first` on.
+    #[inline]
+    fn bits_from(&self, span: &Span, first: u64) -> Bits<'_> {
+        let (word, before) = ((first / 64) as usize, first % 64);
+        let mut words = self.words[span.word..span.word + span.words][word.min(span.words)..].iter();
+        let rest = words.next().map_or(0, |word| word & (u64::MAX << before));
+        Bits { words, rest, base: first - before }
     }
 }
 

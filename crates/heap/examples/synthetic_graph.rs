@@ -62,8 +62,7 @@ fn main() {
     let millions: u32 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     let nodes = millions.saturating_mul(1_000_000).clamp(GROUP, 2_000_000_000);
     let clock = Instant::now();
-    let graph =
-        Csr::build(nodes, || (), |(), node, _, f| edges(node, nodes, f)).expect("fewer than 2^32 edges");
+    let graph = Csr::of(nodes, |node, f| edges(node, nodes, f)).expect("fewer than 2^32 edges");
     let built = clock.elapsed().as_secs_f64();
     let clock = Instant::now();
     let roots: Vec<u32> =

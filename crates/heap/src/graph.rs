@@ -20,7 +20,7 @@ pub mod ways;
 pub use alone::alone;
 pub use bits::Bits;
 pub use build::{Graph, LeftOut};
-pub use csr::{Csr, TooManyEdges};
+pub use csr::{Csr, Rows, TooManyEdges};
 pub use dominators::Dominators;
 pub use fold::{Fold, Part};
 pub use paths::{Merged, Step};

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use wmr_cpython::family::Family;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{self, At};
-use wmr_memory::Target;
+use wmr_memory::{Reader, Target};
 
 /// Objects of one class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +70,8 @@ impl<'i> Classes<'i> {
                 Some(Object { addr: ty.addr, shape, evidence: Evidence::Plausible, tracked: false })
             })
             .collect();
-        let of = |object: &Object, found: &mut Vec<(u32, u32)>| {
-            refers::parts(model, &mut target.reader(), object, &mut |reference| {
+        let of = |reader: &mut Reader, object: &Object, found: &mut Vec<(u32, u32)>| {
+            refers::parts(model, reader, object, &mut |reference| {
                 if reference.at == At::Field("__dict__")
                     && let Some(dict) = inspection.blocks.find(reference.addr)
                 {
@@ -85,12 +85,12 @@ impl<'i> Classes<'i> {
                 || target.reader(),
                 |reader, chunk| {
                     let mut found = Vec::new();
-                    for block in chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(blocks) {
-                        if census.mark(block).as_object().is_some_and(|ty| may[ty as usize])
-                            && let Some((object, _)) =
-                                inspection.object_in(model, reader, inspection.blocks.block(block))
+                    let ids = chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(blocks);
+                    for block in inspection.blocks.range(ids) {
+                        if census.mark(block.id).as_object().is_some_and(|ty| may[ty as usize])
+                            && let Some((object, _)) = inspection.object_in(model, reader, block)
                         {
-                            of(&object, &mut found);
+                            of(reader, &object, &mut found);
                         }
                     }
                     found
@@ -99,7 +99,8 @@ impl<'i> Classes<'i> {
             .collect();
         let mut owners = FxHashMap::default();
         let mut of_statics = Vec::new();
-        statics.iter().for_each(|object| of(object, &mut of_statics));
+        let mut reader = target.reader();
+        statics.iter().for_each(|object| of(&mut reader, object, &mut of_statics));
         for (dict, owner) in chunks.into_iter().flatten().chain(of_statics) {
             owners.entry(dict).or_insert(owner);
         }

@@ -78,7 +78,7 @@ impl Kept {
             }
         }
         roots.extend((0..stacks.len() as u32).map(|at| base + at));
-        let csr = held.graph.csr.with(rows)?;
+        let csr = held.graph.csr.with(&rows)?;
         let dominators = Dominators::of(&csr, &roots);
         let nodes = dominators.retained(|node| if node < base { held.graph.size(node) } else { 0 });
         let of = |node: u32| nodes.get(node as usize).copied().unwrap_or(0);

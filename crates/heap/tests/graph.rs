@@ -96,23 +96,39 @@ fn rows_are_what_was_given_and_reversed_they_are_turned_round() {
 }
 
 #[test]
-fn a_graph_that_answers_differently_the_second_time_is_whole_all_the_same() {
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    let asked = AtomicU32::new(0);
-    let graph = Csr::build(
-        2,
-        || (),
-        |(), node, _, f| {
-            let times = asked.fetch_add(1, Relaxed);
-            // Two, none; then one, three. And a target that is no node.
-            for _ in 0..[2, 0, 1, 3][times as usize] {
-                f(1 - node);
+fn rows_that_are_not_ended_or_too_many_make_a_graph_of_as_many_nodes_all_the_same() {
+    for rows in [0, 1, 2, 5] {
+        let fill = |(): &mut (), nodes: std::ops::Range<u32>, out: &mut wmr_heap::graph::Rows| {
+            assert_eq!(nodes, 0..2);
+            for _ in 0..rows {
+                // The last is no node.
+                [1, 0, 2].iter().for_each(|to| out.add(*to));
+                out.end();
             }
-            f(2);
-        },
-    )
-    .expect("few edges");
-    assert_eq!((graph.row(0), graph.row(1)), (&[1, 0][..], &[][..]));
+            rows
+        };
+        let (graph, answers) = Csr::build(2, || (), fill).expect("few edges");
+        assert_eq!((graph.nodes(), graph.edges(), answers), (2, 2 * rows.min(2), vec![rows]));
+        for node in 0..2 {
+            assert_eq!(graph.row(node), if node < rows { &[1, 0][..] } else { &[] });
+        }
+    }
+}
+
+#[test]
+fn nodes_are_put_behind_those_of_a_graph_in_and_across_chunks() {
+    let mut random = Random(5);
+    for nodes in [0u32, 1, 8_191, 8_192, 8_193, 20_000] {
+        let mut rows = |count: u32, to: u32| -> Vec<Vec<u32>> {
+            let mut row = || (0..random.below(3)).map(|_| random.below(u64::from(to)) as u32).collect();
+            (0..count).map(|_| row()).collect()
+        };
+        let (first, more) = (rows(nodes, nodes), rows(9_000, nodes + 9_000));
+        let graph = Csr::from_rows(&first).expect("few edges");
+        let all = Csr::from_rows(&[&first[..], &more[..]].concat()).expect("few edges");
+        assert_eq!(graph.with(&more), Ok(all.clone()));
+        assert_eq!(all.reversed().reversed().edges(), all.edges());
+    }
 }
 
 #[test]
@@ -176,7 +192,7 @@ fn retained(
     roots: &[u32],
     edges: impl Fn(u32, &mut dyn FnMut(u32)) + Sync,
 ) -> (Dominators, Vec<u64>) {
-    let graph = Csr::build(nodes, || (), |(), node, _, f| edges(node, f)).expect("few edges");
+    let graph = Csr::of(nodes, edges).expect("few edges");
     let dominators = Dominators::of(&graph, roots);
     let retained = dominators.retained(|_| 1);
     (dominators, retained)

@@ -165,7 +165,7 @@ fn branches_add_up() {
 #[test]
 fn a_chain_is_folded_to_its_end() {
     const LINKS: u32 = 2_000_000;
-    let graph = Csr::build(LINKS, || (), |(), node, _, f| f(node + 1)).expect("few edges");
+    let graph = Csr::of(LINKS, |node, f| f(node + 1)).expect("few edges");
     let dominators = Dominators::of(&graph, &[0]);
     let retained = dominators.retained(|_| 1);
     let hanging = Hanging::of(&dominators);

@@ -1,5 +1,4 @@
 use crate::{Fault, Memory, Window};
-use std::sync::Arc;
 
 /// Windows of a streamed source that a cursor remembers; direct-mapped, a power of two.
 const SLOTS: usize = 256;
@@ -18,8 +17,8 @@ pub struct Reader<'m> {
     memory: &'m dyn Memory,
     start: u64,
     bytes: &'m [u8],
-    /// Allocated on the first read that needs it; empty ones contain nothing.
-    windows: Vec<Window>,
+    /// Allocated on the first read that needs it.
+    windows: Vec<Option<Window>>,
 }
 
 impl Clone for Reader<'_> {
@@ -66,7 +65,7 @@ impl<'m> Reader<'m> {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
-        if let Some(bytes) = self.windows.get(slot(addr)).and_then(|window| window.get(addr, buf.len())) {
+        if let Some(bytes) = self.window_at(addr).and_then(|window| window.get(addr, buf.len())) {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
@@ -90,13 +89,19 @@ impl<'m> Reader<'m> {
     /// Bytes of a window that a streamed source lends.
     fn lent(&mut self, addr: u64, len: usize) -> Option<&[u8]> {
         if self.windows.is_empty() {
-            self.windows.resize(SLOTS, Window { start: 0, bytes: Arc::default() });
+            self.windows.resize(SLOTS, None);
         }
         let slot = &mut self.windows[slot(addr)];
-        if slot.get(addr, 1).is_none() {
-            *slot = self.memory.window(addr)?;
+        if slot.as_ref().is_none_or(|window| window.get(addr, 1).is_none()) {
+            *slot = Some(self.memory.window(addr)?);
         }
-        slot.get(addr, len)
+        slot.as_ref()?.get(addr, len)
+    }
+
+    /// The window that is remembered in the place of those around `addr`.
+    #[inline]
+    fn window_at(&self, addr: u64) -> Option<&Window> {
+        self.windows.get(slot(addr))?.as_ref()
     }
 
     /// A window of `len` bytes for a linear pass: borrowed where the source holds it, else read into
@@ -152,7 +157,7 @@ impl<'m> Reader<'m> {
     /// around them.
     pub fn peek<const N: usize>(&mut self, addr: u64) -> Result<[u8; N], Fault> {
         let mut out = [0; N];
-        if let Some(bytes) = self.windows.get(slot(addr)).and_then(|window| window.get(addr, N)) {
+        if let Some(bytes) = self.window_at(addr).and_then(|window| window.get(addr, N)) {
             out.copy_from_slice(bytes);
         } else if let Some(bytes) = self.held(addr, N) {
             out.copy_from_slice(bytes);

@@ -51,6 +51,17 @@ fn ranges(blocks: &Blocks) -> Vec<(u64, u64, State)> {
     out
 }
 
+/// From any id to any other, the blocks are those that come there among all.
+fn assert_any_range(blocks: &Blocks) {
+    let all: Vec<_> = blocks.iter().collect();
+    for first in 0..blocks.len() {
+        for end in first..=blocks.len() {
+            let some: Vec<_> = blocks.range(first..end).collect();
+            assert_eq!(some, all[first as usize..end as usize]);
+        }
+    }
+}
+
 #[test]
 fn the_deepest_owns_the_bytes() {
     let glibc = heap(&[64, (512 << 10) + 4096, 96]);
@@ -83,6 +94,7 @@ fn the_deepest_owns_the_bytes() {
     let used: u64 = all.iter().filter(|r| matches!(r.2, State::Used(_))).map(|r| r.1 - r.0).sum();
     assert_eq!(used, blocks.iter().map(|b| b.bytes).sum::<u64>());
     assert_eq!(all.iter().map(|r| r.1 - r.0).sum::<u64>(), 64 + (512 << 10) + 4096 + 96);
+    assert_any_range(&blocks);
 }
 
 #[test]
@@ -96,6 +108,7 @@ fn an_arena_in_a_mmapped_chunk() {
     assert_eq!(blocks.bytes(0), 44 << 10);
     assert_eq!(blocks.find(start + (299 << 10)), Some(0));
     assert_eq!(ranges(&blocks).iter().filter(|r| r.2 == State::Used(0)).count(), 2);
+    assert_any_range(&blocks);
 }
 
 #[test]
@@ -119,6 +132,7 @@ fn slots_of_a_block() {
     assert_eq!(blocks.find(HEAP + 2 * 1008 + 16), Some(6));
     let free = ranges(&blocks).iter().filter(|r| r.2 == State::FreeBlock).map(|r| r.1 - r.0).sum::<u64>();
     assert_eq!(free, (37 + 41) * 24);
+    assert_any_range(&blocks);
 }
 
 #[test]
@@ -183,4 +197,5 @@ fn pieces_are_single_blocks() {
     let pool = blocks.pool_at(0x7f00_0000_0000 + 700).unwrap();
     assert_eq!((pool.block, pool.used), (512, vec![true, false, false, true, true, true, true]));
     assert_eq!(blocks.pool_at(0x7f00_0000_0000 + 4096), None);
+    assert_any_range(&blocks);
 }

@@ -4,14 +4,14 @@
 //! references; what they own is counted with them and has no node's life of its own, nor have the objects that
 //! are folded into another.
 
-use super::csr::Pass;
+use super::csr::Rows;
 use super::fold::{Fold, Part, Parts};
 use super::{Bits, Csr, MAX_NODES, Sizes, TooManyEdges, statics};
 use crate::claims::NOBODY;
 use crate::inspect::Inspection;
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::{Evidence, Object};
@@ -21,8 +21,6 @@ use wmr_memory::{Reader, Target};
 
 pub struct Graph {
     pub csr: Csr,
-    /// Edges that a scan found, by their place in the rows.
-    pub maybe: Bits,
     pub left_out: LeftOut,
     /// By node: bytes of the object's block and of those it owns, and of its parts. Static objects take none
     /// of the heap.
@@ -77,7 +75,6 @@ impl Graph {
         let owned = inspection.census.owned().filter(|(_, owner)| *owner != NOBODY);
         let mut graph = Graph {
             csr: Csr::empty(),
-            maybe: Bits::default(),
             left_out: LeftOut::default(),
             sizes: Sizes::default(),
             parts: Parts::default(),
@@ -107,94 +104,71 @@ impl Graph {
         }
         // The table of interned strings does not keep them: a string's end takes it out of there.
         let interned = inspection.python.iter().flat_map(|p| p.interned(target).dicts).collect::<Vec<u64>>();
-        let of_one = |reader: &mut Reader, node: u32, whole: u32, f: &mut dyn FnMut(Edge)| {
-            let Some(object) = self.object(inspection, model, reader, node) else { return };
-            let weak = interned.contains(&object.addr);
-            // What was compiled into the interpreter was never counted.
-            let frozen = node >= self.blocks
-                && !matches!(object.shape.family, Family::Type | Family::Module)
-                && model.refcount(reader, object.addr) == Ok(RefCount::Immortal);
-            refers::references(model, reader, &object, &mut |reference| {
-                let strength = match reference.strength {
-                    _ if weak => Strength::Weak,
-                    Strength::Strong if frozen => Strength::Borrowed,
-                    strength => strength,
-                };
-                let object = match strength {
-                    Strength::Weak => None,
-                    _ => self.node_of_its_own(inspection, model, reference.addr),
-                };
-                let part = object.and_then(|object| self.parts.part(object));
-                let within = part.is_some_and(|part| part.whole == whole);
-                let to = part.map(|part| part.whole).or(object);
-                f(Edge { addr: reference.addr, strength, object, to: to.filter(|_| !within) });
-            });
-        };
-        let of = |reader: &mut Reader, node: u32, f: &mut dyn FnMut(Edge)| {
-            if self.parts.part(node).is_some() {
-                return;
-            }
-            of_one(reader, node, node, f);
-            for part in self.parts.of_whole(node) {
-                of_one(reader, part.part, node, f);
-            }
-        };
-        // Nodes with references that are no plain edges, which are looked at once more.
-        let special = Bits::new(nodes);
+        let of_one =
+            |reader: &mut Reader, node: u32, whole: u32, object: &Object, f: &mut dyn FnMut(Edge)| {
+                let weak = interned.contains(&object.addr);
+                // What was compiled into the interpreter was never counted.
+                let frozen = node >= self.blocks
+                    && !matches!(object.shape.family, Family::Type | Family::Module)
+                    && model.refcount(reader, object.addr) == Ok(RefCount::Immortal);
+                refers::references(model, reader, object, &mut |reference| {
+                    let strength = match reference.strength {
+                        _ if weak => Strength::Weak,
+                        Strength::Strong if frozen => Strength::Borrowed,
+                        strength => strength,
+                    };
+                    let object = match strength {
+                        Strength::Weak => None,
+                        _ => self.node_of_its_own(inspection, model, reference.addr),
+                    };
+                    let part = object.and_then(|object| self.parts.part(object));
+                    let within = part.is_some_and(|part| part.whole == whole);
+                    let to = part.map(|part| part.whole).or(object);
+                    f(Edge { addr: reference.addr, strength, object, to: to.filter(|_| !within) });
+                });
+            };
         let referred: Vec<AtomicU32> = (0..nodes).map(|_| AtomicU32::new(0)).collect();
-        let csr = Csr::build(
-            nodes,
-            || target.reader(),
-            |reader, node, pass, add| {
-                of(reader, node, &mut |edge| {
-                    if let Some(to) = edge.to {
-                        add(to);
+        let fill = |reader: &mut Reader, nodes: Range<u32>, rows: &mut Rows| {
+            let (mut left_out, mut maybe) = (LeftOut::default(), Vec::new());
+            let mut take = |rows: &mut Rows, edge: Edge| {
+                if let Some(to) = edge.to {
+                    rows.add(to);
+                    if edge.strength == Strength::Maybe {
+                        maybe.push(to);
                     }
-                    if pass == Pass::Fill {
-                        return;
+                }
+                match (edge.strength, edge.object) {
+                    (Strength::Weak, _) => left_out.weak += 1,
+                    (Strength::Strong, Some(object)) => {
+                        referred[object as usize].fetch_add(1, Relaxed);
                     }
-                    match edge.object {
-                        Some(object) if edge.strength == Strength::Strong => {
-                            referred[object as usize].fetch_add(1, Relaxed);
+                    // What a scan takes for a reference may be anything.
+                    (Strength::Maybe, _) | (Strength::Borrowed, Some(_)) => {}
+                    (_, None) => *left_out.count(target, inspection, edge.addr) += 1,
+                }
+            };
+            self.each_object(inspection, model, reader, nodes, &mut |reader, node, object| {
+                if self.parts.part(node).is_none() {
+                    if let Some(object) = object {
+                        of_one(reader, node, node, &object, &mut |edge| take(rows, edge));
+                    }
+                    for part in self.parts.of_whole(node) {
+                        if let Some(object) = self.object(inspection, model, reader, part.part) {
+                            of_one(reader, part.part, node, &object, &mut |edge| take(rows, edge));
                         }
-                        Some(_) if edge.strength == Strength::Borrowed => {}
-                        _ => {
-                            special.insert(node);
-                        }
                     }
-                });
-            },
-        )?;
-        let maybe = Bits::new(csr.edges());
-        let counts = [const { AtomicU64::new(0) }; 4];
-        let nodes: Vec<u32> = special.iter().collect();
-        nodes.into_par_iter().for_each_init(
-            || target.reader(),
-            |reader, node| {
-                let mut at = csr.first_edge(node);
-                of(reader, node, &mut |edge| {
-                    if edge.strength == Strength::Weak {
-                        counts[0].fetch_add(1, Relaxed);
-                    } else if edge.object.is_none() && edge.strength != Strength::Maybe {
-                        // What a scan takes for a reference may be anything.
-                        counts[why_not(target, inspection, edge.addr)].fetch_add(1, Relaxed);
-                    }
-                    if edge.to.is_some() {
-                        if edge.strength == Strength::Maybe {
-                            maybe.insert(at);
-                        }
-                        at += 1;
-                    }
-                });
-            },
-        );
-        let [weak, inside, nowhere, unmapped] = counts.map(AtomicU64::into_inner);
-        self.left_out = LeftOut { weak, inside, nowhere, unmapped };
-        let mut referred_maybe = FxHashMap::default();
-        for to in maybe.iter().filter_map(|edge| csr.target(edge)) {
-            *referred_maybe.entry(to).or_default() += 1;
+                }
+                rows.end();
+            });
+            (left_out, maybe)
+        };
+        let (csr, answers) = Csr::build(nodes, || target.reader(), fill)?;
+        for (left_out, maybe) in answers {
+            self.left_out += left_out;
+            for to in maybe {
+                *self.referred_maybe.entry(to).or_default() += 1;
+            }
         }
-        self.referred_maybe = referred_maybe;
         self.referred = referred.into_iter().map(AtomicU32::into_inner).collect();
         let mut sizes = Sizes::new(csr.nodes());
         for block in inspection.blocks.iter().filter(|block| !self.owned.contains(block.id)) {
@@ -205,7 +179,6 @@ impl Graph {
         }
         self.sizes = sizes;
         self.csr = csr;
-        self.maybe = maybe;
         Ok(())
     }
 
@@ -299,6 +272,25 @@ impl Graph {
         Bits::of(self.nodes(), (0..self.nodes()).filter(is_wanted))
     }
 
+    /// Calls `f` with each of the nodes, and with its object if there is one.
+    fn each_object(
+        &self,
+        inspection: &Inspection,
+        model: &Model,
+        reader: &mut Reader,
+        nodes: Range<u32>,
+        f: &mut dyn FnMut(&mut Reader, u32, Option<Object>),
+    ) {
+        for block in inspection.blocks.range(nodes.start..nodes.end.min(self.blocks)) {
+            let object = inspection.object_in(model, reader, block).map(|(object, _)| object);
+            f(reader, block.id, object);
+        }
+        for node in nodes.start.max(self.blocks)..nodes.end {
+            let object = self.object(inspection, model, reader, node);
+            f(reader, node, object);
+        }
+    }
+
     /// The object of a node; owned and other blocks have none. Of a block that is folded into another the
     /// object that is in it.
     pub fn object(
@@ -318,14 +310,25 @@ impl Graph {
     }
 }
 
-/// Which count of [`LeftOut`] a reference to no object is for.
-fn why_not(target: &Target, inspection: &Inspection, addr: u64) -> usize {
-    if inspection.blocks.find(addr).is_some() {
-        1
-    } else if target.mapping(addr).is_some() {
-        2
-    } else {
-        3
+impl LeftOut {
+    /// Which count a reference to no object is for.
+    fn count(&mut self, target: &Target, inspection: &Inspection, addr: u64) -> &mut u64 {
+        if inspection.blocks.find(addr).is_some() {
+            &mut self.inside
+        } else if target.mapping(addr).is_some() {
+            &mut self.nowhere
+        } else {
+            &mut self.unmapped
+        }
+    }
+}
+
+impl std::ops::AddAssign for LeftOut {
+    fn add_assign(&mut self, other: LeftOut) {
+        self.weak += other.weak;
+        self.inside += other.inside;
+        self.nowhere += other.nowhere;
+        self.unmapped += other.unmapped;
     }
 }
 

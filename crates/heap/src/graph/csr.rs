@@ -1,15 +1,30 @@
-//! A directed graph in compressed sparse rows: the targets of all edges in one array, ordered by where
-//! they come from, and where each node's begin.
+//! A directed graph in compressed sparse rows: the targets of all edges by where they come from, in chunks of
+//! so many nodes. A chunk is filled in one pass over its nodes and stays where it was filled; graphs that
+//! share nodes share chunks.
 
 use super::Bits;
 use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csr {
-    /// One more than there are nodes.
-    offsets: Vec<u32>,
+    chunks: Vec<Arc<Rows>>,
+    nodes: u32,
+    edges: u32,
+}
+
+/// Rows of nodes that follow each other.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// Where each row ends among the targets; before the first one stands 0.
+    ends: Vec<u32>,
     targets: Vec<u32>,
+    /// Targets from here on are no nodes.
+    nodes: u32,
+    /// More targets than can be numbered.
+    full: bool,
 }
 
 /// More than can be numbered: 2^32 edges, 16 GiB of them.
@@ -24,65 +39,101 @@ impl std::fmt::Display for TooManyEdges {
 
 impl std::error::Error for TooManyEdges {}
 
-/// Why the edges of a node are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    Count,
-    Fill,
+/// Nodes of a chunk, which one thread fills: enough to be worth the handing out, few enough to be fair.
+const CHUNK: u32 = 1 << CHUNK_SHIFT;
+const CHUNK_SHIFT: u32 = 13;
+
+impl Rows {
+    fn new(nodes: u32) -> Rows {
+        let mut ends = Vec::with_capacity(CHUNK as usize + 1);
+        ends.push(0);
+        Rows { ends, targets: Vec::new(), nodes, full: false }
+    }
+
+    /// One more target of the row at hand, if it is a node.
+    #[inline]
+    pub fn add(&mut self, to: u32) {
+        if to < self.nodes {
+            if self.targets.len() < u32::MAX as usize {
+                self.targets.push(to);
+            } else {
+                self.full = true;
+            }
+        }
+    }
+
+    /// The row at hand is whole; the next node's follows.
+    #[inline]
+    pub fn end(&mut self) {
+        self.ends.push(self.targets.len() as u32);
+    }
+
+    /// Just so many rows: what was not ended is, and what is too much goes.
+    fn finish(mut self, rows: u32) -> Result<Rows, TooManyEdges> {
+        self.ends.resize(rows as usize + 1, self.targets.len() as u32);
+        self.targets.truncate(self.ends[rows as usize] as usize);
+        self.targets.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        if self.full { Err(TooManyEdges) } else { Ok(self) }
+    }
+
+    #[inline]
+    fn row(&self, at: usize) -> &[u32] {
+        &self.targets[self.ends[at] as usize..self.ends[at + 1] as usize]
+    }
 }
 
-/// Nodes that one thread takes at a time: enough to be worth the handing out, few enough to be fair.
-const CHUNK: usize = 1 << 13;
-
 impl Csr {
-    /// Builds it in two passes, both in parallel: `edges` is asked in each for the targets of each node and
-    /// must answer the same. `state` makes what each thread needs to answer. Targets that are no nodes
-    /// are left out.
+    /// Asks `fill` for the rows of some nodes after each other, in parallel, and gives what else it answers in
+    /// their order. `state` makes what each thread needs to answer.
     ///
     /// # Errors
     /// More edges than can be numbered.
-    pub fn build<S>(
+    pub fn build<S, T: Send>(
         nodes: u32,
         state: impl Fn() -> S + Sync,
-        edges: impl Fn(&mut S, u32, Pass, &mut dyn FnMut(u32)) + Sync,
-    ) -> Result<Csr, TooManyEdges> {
+        fill: impl Fn(&mut S, Range<u32>, &mut Rows) -> T + Sync,
+    ) -> Result<(Csr, Vec<T>), TooManyEdges> {
         let nodes = nodes.min(super::MAX_NODES);
-        let mut offsets = vec![0u32; nodes as usize + 1];
-        offsets[1..].par_chunks_mut(CHUNK).enumerate().for_each_init(&state, |state, (chunk, counts)| {
-            for (node, count) in ((chunk * CHUNK) as u32..).zip(counts) {
-                edges(state, node, Pass::Count, &mut |to| {
-                    *count = count.saturating_add(u32::from(to < nodes))
-                });
-            }
-        });
-        sum_up(&mut offsets)?;
-        let mut targets = vec![0u32; offsets[nodes as usize] as usize];
-        let rows = rows_mut(&offsets, &mut targets);
-        rows.into_par_iter().enumerate().for_each_init(&state, |state, (chunk, mut targets)| {
+        let chunks = (0..nodes.div_ceil(CHUNK)).into_par_iter().map_init(&state, |state, chunk| {
             let first = chunk * CHUNK;
-            for node in first..(first + CHUNK).min(nodes as usize) {
-                let wanted = (offsets[node + 1] - offsets[node]) as usize;
-                let (row, rest) = std::mem::take(&mut targets).split_at_mut(wanted);
-                targets = rest;
-                let mut at = 0;
-                edges(state, node as u32, Pass::Fill, &mut |to| {
-                    if to < nodes
-                        && let Some(slot) = row.get_mut(at)
-                    {
-                        *slot = to;
-                        at += 1;
-                    }
-                });
-                // Fewer than the first time: a node that refers to itself changes nothing.
-                row[at..].fill(node as u32);
-            }
+            let range = first..first.saturating_add(CHUNK).min(nodes);
+            let mut rows = Rows::new(nodes);
+            let answer = fill(state, range.clone(), &mut rows);
+            Ok((Arc::new(rows.finish(range.end - range.start)?), answer))
         });
-        Ok(Csr { offsets, targets })
+        let (chunks, answers): (Vec<_>, Vec<T>) =
+            chunks.collect::<Result<Vec<_>, TooManyEdges>>()?.into_iter().unzip();
+        Ok((Csr::of_chunks(chunks, nodes)?, answers))
+    }
+
+    fn of_chunks(chunks: Vec<Arc<Rows>>, nodes: u32) -> Result<Csr, TooManyEdges> {
+        let edges = chunks.iter().map(|rows| rows.targets.len() as u64).sum::<u64>();
+        let edges = u32::try_from(edges).map_err(|_| TooManyEdges)?;
+        Ok(Csr { chunks, nodes, edges })
+    }
+
+    /// Of targets that are told one node at a time.
+    ///
+    /// # Errors
+    /// More edges than can be numbered.
+    pub fn of(nodes: u32, edges: impl Fn(u32, &mut dyn FnMut(u32)) + Sync) -> Result<Csr, TooManyEdges> {
+        let built = Csr::build(
+            nodes,
+            || (),
+            |(), nodes, rows| {
+                for node in nodes {
+                    edges(node, &mut |to| rows.add(to));
+                    rows.end();
+                }
+            },
+        );
+        Ok(built?.0)
     }
 
     /// The graph without nodes.
     pub fn empty() -> Csr {
-        Csr { offsets: vec![0], targets: Vec::new() }
+        Csr { chunks: Vec::new(), nodes: 0, edges: 0 }
     }
 
     /// From lists of targets, for graphs that are given as such.
@@ -91,55 +142,68 @@ impl Csr {
     /// More edges than can be numbered.
     pub fn from_rows(rows: &[Vec<u32>]) -> Result<Csr, TooManyEdges> {
         let nodes = u32::try_from(rows.len()).map_err(|_| TooManyEdges)?;
-        Csr::build(nodes, || (), |(), node, _, f| rows[node as usize].iter().for_each(|to| f(*to)))
+        Csr::of(nodes, |node, f| rows[node as usize].iter().for_each(|to| f(*to)))
     }
 
     /// The same graph with these nodes behind those that are there.
     ///
     /// # Errors
-    /// More edges than can be numbered.
-    pub fn with(&self, rows: Vec<Vec<u32>>) -> Result<Csr, TooManyEdges> {
-        let mut whole = self.clone();
-        for row in rows {
-            whole.targets.extend(row);
-            whole.offsets.push(u32::try_from(whole.targets.len()).map_err(|_| TooManyEdges)?);
+    /// More nodes or edges than can be numbered.
+    pub fn with(&self, rows: &[Vec<u32>]) -> Result<Csr, TooManyEdges> {
+        let more = u32::try_from(rows.len()).map_err(|_| TooManyEdges)?;
+        let nodes =
+            self.nodes.checked_add(more).filter(|nodes| *nodes <= super::MAX_NODES).ok_or(TooManyEdges)?;
+        // The last chunk may have room yet.
+        let whole = self.nodes / CHUNK;
+        let mut chunks = self.chunks[..whole as usize].to_vec();
+        for first in (whole * CHUNK..nodes).step_by(CHUNK as usize) {
+            let end = first.saturating_add(CHUNK).min(nodes);
+            let mut chunk = Rows::new(nodes);
+            for node in first..end {
+                let row = match node.checked_sub(self.nodes) {
+                    Some(new) => &rows[new as usize][..],
+                    None => self.row(node),
+                };
+                row.iter().for_each(|to| chunk.add(*to));
+                chunk.end();
+            }
+            chunks.push(Arc::new(chunk.finish(end - first)?));
         }
-        Ok(whole)
+        Csr::of_chunks(chunks, nodes)
     }
 
     pub fn nodes(&self) -> u32 {
-        (self.offsets.len() - 1) as u32
+        self.nodes
     }
 
     pub fn edges(&self) -> u32 {
-        self.targets.len() as u32
+        self.edges
     }
 
     /// What the node refers to, once for each reference.
     #[inline]
     pub fn row(&self, node: u32) -> &[u32] {
-        let at = node as usize;
-        &self.targets[self.offsets[at] as usize..self.offsets[at + 1] as usize]
+        self.chunks[(node >> CHUNK_SHIFT) as usize].row((node % CHUNK) as usize)
     }
 
-    /// Where an edge leads, by its place.
-    pub fn target(&self, edge: u32) -> Option<u32> {
-        self.targets.get(edge as usize).copied()
-    }
-
-    /// The place of a node's first edge among all edges: what is kept by edge is kept at these.
-    pub fn first_edge(&self, node: u32) -> u32 {
-        self.offsets[node as usize]
+    /// Calls `f` with all edges, in parallel.
+    fn each_edge(&self, f: impl Fn(u32, u32) + Sync) {
+        self.chunks.par_iter().zip(0..self.chunks.len() as u32).for_each(|(rows, chunk)| {
+            for (at, from) in (0..rows.ends.len() - 1).zip(chunk * CHUNK..) {
+                rows.row(at).iter().for_each(|to| f(from, *to));
+            }
+        });
     }
 
     /// Every edge to one of these nodes, as (from, to), in the order of the rows.
     pub fn referrers(&self, of: &Bits) -> Vec<(u32, u32)> {
-        let chunks: Vec<Vec<(u32, u32)>> = (0..self.nodes().div_ceil(CHUNK as u32))
-            .into_par_iter()
-            .map(|chunk| {
-                let first = chunk * CHUNK as u32;
-                let nodes = first..first.saturating_add(CHUNK as u32).min(self.nodes());
-                let edges = nodes.flat_map(|from| self.row(from).iter().map(move |to| (from, *to)));
+        let chunks: Vec<Vec<(u32, u32)>> = self
+            .chunks
+            .par_iter()
+            .zip(0..self.chunks.len() as u32)
+            .map(|(rows, chunk)| {
+                let nodes = (0..rows.ends.len() - 1).zip(chunk * CHUNK..);
+                let edges = nodes.flat_map(|(at, from)| rows.row(at).iter().map(move |to| (from, *to)));
                 edges.filter(|(_, to)| of.contains(*to)).collect()
             })
             .collect();
@@ -148,57 +212,37 @@ impl Csr {
 
     /// The same graph with its edges turned round; each row ascends.
     pub fn reversed(&self) -> Csr {
-        let nodes = self.nodes();
-        let counts: Vec<AtomicU32> = (0..=nodes).map(|_| AtomicU32::new(0)).collect();
-        self.targets.par_iter().for_each(|to| {
-            counts[*to as usize + 1].fetch_add(1, Relaxed);
+        let next: Vec<AtomicU32> = (0..self.nodes).map(|_| AtomicU32::new(0)).collect();
+        self.each_edge(|_, to| {
+            next[to as usize].fetch_add(1, Relaxed);
         });
-        let mut offsets: Vec<u32> = counts.into_iter().map(AtomicU32::into_inner).collect();
-        // As many as there were: they can be numbered.
-        let _ = sum_up(&mut offsets);
-        let next: Vec<AtomicU32> = offsets.iter().map(|at| AtomicU32::new(*at)).collect();
-        let filled: Vec<AtomicU32> = (0..self.targets.len()).map(|_| AtomicU32::new(0)).collect();
-        (0..nodes).into_par_iter().with_min_len(CHUNK).for_each(|from| {
-            for to in self.row(from) {
-                let at = next[*to as usize].fetch_add(1, Relaxed);
-                filled[at as usize].store(from, Relaxed);
-            }
+        // Counts become where the next referrer goes. There are as many as before: they can be numbered.
+        let rows: Vec<(Vec<u32>, Vec<AtomicU32>)> = next
+            .par_chunks(CHUNK as usize)
+            .map(|counts| {
+                let mut ends = vec![0];
+                let mut end = 0;
+                for count in counts {
+                    let begin = end;
+                    end += count.swap(begin, Relaxed);
+                    ends.push(end);
+                }
+                (ends, (0..end).map(|_| AtomicU32::new(0)).collect())
+            })
+            .collect();
+        self.each_edge(|from, to| {
+            let at = next[to as usize].fetch_add(1, Relaxed);
+            rows[(to >> CHUNK_SHIFT) as usize].1[at as usize].store(from, Relaxed);
         });
         drop(next);
-        let mut targets: Vec<u32> = filled.into_iter().map(AtomicU32::into_inner).collect();
         // Threads took turns: sorting makes the result the same each time.
-        rows_mut(&offsets, &mut targets).into_par_iter().enumerate().for_each(|(chunk, mut targets)| {
-            let first = chunk * CHUNK;
-            for node in first..(first + CHUNK).min(nodes as usize) {
-                let (row, rest) =
-                    std::mem::take(&mut targets).split_at_mut((offsets[node + 1] - offsets[node]) as usize);
-                targets = rest;
-                row.sort_unstable();
+        let chunks = rows.into_par_iter().map(|(ends, targets)| {
+            let mut targets: Vec<u32> = targets.into_iter().map(AtomicU32::into_inner).collect();
+            for row in ends.windows(2) {
+                targets[row[0] as usize..row[1] as usize].sort_unstable();
             }
+            Arc::new(Rows { ends, targets, nodes: self.nodes, full: false })
         });
-        Csr { offsets, targets }
+        Csr { chunks: chunks.collect(), nodes: self.nodes, edges: self.edges }
     }
-}
-
-/// Counts, each one place late, become offsets.
-fn sum_up(offsets: &mut [u32]) -> Result<(), TooManyEdges> {
-    let mut sum = 0u32;
-    for offset in offsets {
-        sum = sum.checked_add(*offset).ok_or(TooManyEdges)?;
-        *offset = sum;
-    }
-    Ok(())
-}
-
-/// The rows of each chunk of nodes.
-fn rows_mut<'t>(offsets: &[u32], mut targets: &'t mut [u32]) -> Vec<&'t mut [u32]> {
-    let nodes = offsets.len() - 1;
-    let mut out = Vec::with_capacity(nodes.div_ceil(CHUNK));
-    for first in (0..nodes).step_by(CHUNK) {
-        let end = offsets[(first + CHUNK).min(nodes)] - offsets[first];
-        let (head, tail) = targets.split_at_mut(end as usize);
-        out.push(head);
-        targets = tail;
-    }
-    out
 }

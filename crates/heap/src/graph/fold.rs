@@ -59,11 +59,11 @@ impl Parts {
         let wanted = |node: u32| {
             node >= blocks || inspection.census.mark(node).as_object().is_some_and(|ty| may[ty as usize])
         };
-        let look = |reader: &mut Reader, whole: u32, found: &mut Vec<Part>| {
+        let look = |[reader, counts]: &mut [Reader; 2], whole: u32, found: &mut Vec<Part>| {
             let Some(object) = object(reader, whole).filter(|object| may[object.shape.id as usize]) else {
                 return;
             };
-            refers::parts(model, &mut target.reader(), &object, &mut |reference| {
+            refers::parts(model, reader, &object, &mut |reference| {
                 let At::Field(name) = reference.at else { return };
                 let Some(part) = node(reference.addr).filter(|part| *part < blocks && *part != whole) else {
                     return;
@@ -72,7 +72,7 @@ impl Parts {
                 let shape = &types[ty as usize].shape;
                 let plain = shape.exact && matches!(shape.family, Family::Dict | Family::Tuple);
                 let module = object.shape.family == Family::Module && name == "__dict__";
-                if plain && (module || model.refcount(reader, reference.addr) == Ok(RefCount::Count(1))) {
+                if plain && (module || model.refcount(counts, reference.addr) == Ok(RefCount::Count(1))) {
                     found.push(Part { whole, part, name });
                 }
             });
@@ -81,12 +81,12 @@ impl Parts {
         let chunks: Vec<Vec<Part>> = (0..nodes.div_ceil(CHUNK))
             .into_par_iter()
             .map_init(
-                || target.reader(),
-                |reader, chunk| {
+                || [target.reader(), target.reader()],
+                |readers, chunk| {
                     let mut found = Vec::new();
                     for node in chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(nodes) {
                         if wanted(node) {
-                            look(reader, node, &mut found);
+                            look(readers, node, &mut found);
                         }
                     }
                     found

@@ -220,13 +220,9 @@ impl Foreign {
             let first = node.checked_sub(1).map_or(0, |before| ends[before as usize]);
             &refs[first..ends[node as usize]]
         };
-        self.csr = Csr::build(
-            self.nodes(),
-            || (),
-            |(), node, _, f| {
-                row(node).iter().filter_map(|to| self.by_addr.get(to)).for_each(|to| f(*to));
-            },
-        )
+        self.csr = Csr::of(self.nodes(), |node, f| {
+            row(node).iter().filter_map(|to| self.by_addr.get(to)).for_each(|to| f(*to));
+        })
         .map_err(|_| ForeignError::TooMany { line })?;
         let referred = Bits::new(self.nodes());
         for node in 0..self.nodes() {
