@@ -305,8 +305,13 @@ impl Blocks {
 
     /// Does another span nest in this block?
     pub fn is_holder(&self, id: u32) -> bool {
-        let span = &self.spans[self.span_of(id)];
-        span.nested > 0 && id + 1 == span.first + span.count
+        self.holder_in(self.span_of(id)) == Some(id)
+    }
+
+    /// The block of the span of that index that another span nests in: only the last one can be.
+    pub fn holder_in(&self, span: usize) -> Option<u32> {
+        let span = &self.spans[span];
+        (span.nested > 0).then(|| (span.first + span.count).checked_sub(1)).flatten()
     }
 
     /// The blocks that start in the span of that index, in address order.

@@ -5,6 +5,7 @@ use crate::counts::Count;
 use crate::graph::{Bits, Dominators, Fold, Graph, Reach, TooManyEdges};
 use crate::inspect::Inspection;
 use crate::roots::{self, Outside, Root};
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use wmr_cpython::model::{Model, RefCount};
 use wmr_cpython::object::Object;
@@ -84,10 +85,44 @@ impl<'t> Held<'t> {
         root.map_or_else(String::new, |root| root.holder.name(self.target, self.inspection))
     }
 
+    /// What `f` answers of objects, those that are folded into others too, in parallel and in the order of their
+    /// nodes. `state` makes what each thread needs to answer.
+    pub fn of_objects<S, T: Send>(
+        &self,
+        state: impl Fn() -> S + Sync,
+        f: impl Fn(&mut S, &mut Reader, u32, &Object) -> Option<T> + Sync,
+    ) -> Vec<T> {
+        const CHUNK: u32 = 1 << 13;
+        let nodes = self.graph.nodes();
+        let chunks = (0..nodes.div_ceil(CHUNK)).into_par_iter().map_init(
+            || (state(), self.target.reader()),
+            |(state, reader), chunk| {
+                let nodes = chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(nodes);
+                let mut found = Vec::new();
+                self.graph.each_object(
+                    self.inspection,
+                    self.model,
+                    reader,
+                    nodes,
+                    &mut |reader, node, object| {
+                        found.extend(object.and_then(|object| f(state, reader, node, &object)));
+                    },
+                );
+                found
+            },
+        );
+        chunks.collect::<Vec<Vec<T>>>().into_iter().flatten().collect()
+    }
+
     /// How often an object says that it is referred to, and how often it was found to be. `None` of what is
     /// no object, or never freed.
     pub fn count(&self, reader: &mut Reader, object: u32) -> Option<Count> {
         let addr = self.object(reader, object)?.addr;
+        self.count_at(reader, object, addr)
+    }
+
+    /// The same for whoever knows where the object is.
+    pub(crate) fn count_at(&self, reader: &mut Reader, object: u32, addr: u64) -> Option<Count> {
         let RefCount::Count(said) = self.model.refcount(reader, addr).ok()? else { return None };
         let outside = self.outside.get(&object);
         let count = Count {

@@ -9,7 +9,6 @@
 use crate::graph::{ROOT, Reach};
 use crate::held::Held;
 use crate::roots::Holder;
-use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -220,14 +219,14 @@ fn root_code(held: &Held, node: u32) -> u32 {
 
 /// By node: how the node before it on the nearest way refers to it.
 fn codes(held: &Held, reach: &Reach) -> Vec<AtomicU32> {
-    const CHUNK: usize = 1 << 12;
     let codes: Vec<AtomicU32> = reach.parent.iter().map(|_| AtomicU32::new(UNKNOWN)).collect();
     let Some(model) = &held.inspection.model else { return codes };
-    reach.order.par_chunks(CHUNK).for_each_init(
-        || Coder { held, model, reach, codes: &codes, names: FxHashMap::default() },
-        |coder, nodes| {
-            let (mut reader, mut labels) = (held.target.reader(), held.target.reader());
-            nodes.iter().for_each(|node| coder.node(&mut reader, &mut labels, *node));
+    let coder = || Coder { held, model, reach, codes: &codes, names: FxHashMap::default() };
+    held.of_objects::<_, ()>(
+        || (coder(), held.target.reader()),
+        |(coder, labels), reader, node, object| {
+            coder.node(reader, labels, node, object);
+            None
         },
     );
     codes
@@ -243,8 +242,9 @@ struct Coder<'a> {
 }
 
 impl Coder<'_> {
-    fn node(&mut self, reader: &mut Reader, labels: &mut Reader, node: u32) {
+    fn node(&mut self, reader: &mut Reader, labels: &mut Reader, node: u32, object: &Object) {
         let graph = &self.held.graph;
+        // What cannot be reached is nobody's parent.
         let row = graph.csr.row(node);
         let is_child = |to: u32| self.reach.parent.get(to as usize) == Some(&node);
         let Some(ty) = self.held.type_of(node).filter(|_| row.iter().any(|to| is_child(*to))) else { return };
@@ -255,24 +255,35 @@ impl Coder<'_> {
             }
             return;
         }
-        let parts = graph.parts(node);
-        let objects = std::iter::once((node, "")).chain(parts.iter().map(|part| (part.part, part.name)));
-        for (block, within) in objects {
-            let Some(object) = self.held.object(reader, block) else { continue };
-            refers::references(self.model, reader, &object, &mut |reference| {
-                if reference.strength == Strength::Weak {
-                    return;
-                }
-                let Some(to) = graph.node(self.held.inspection, self.model, reference.addr) else { return };
-                let Some(code) = self.codes.get(to as usize) else { return };
-                if is_child(to) && code.load(Relaxed) == UNKNOWN {
-                    code.store(
-                        code_of(self.model, &mut self.names, labels, &object, &reference, within),
-                        Relaxed,
-                    );
-                }
-            });
+        self.references(reader, labels, node, object, "");
+        for part in graph.parts(node) {
+            if let Some(object) = self.held.object(reader, part.part) {
+                self.references(reader, labels, node, &object, part.name);
+            }
         }
+    }
+
+    /// Of an object that is `within` a node, or the node's own.
+    fn references(
+        &mut self,
+        reader: &mut Reader,
+        labels: &mut Reader,
+        node: u32,
+        object: &Object,
+        within: &str,
+    ) {
+        let graph = &self.held.graph;
+        refers::references(self.model, reader, object, &mut |reference| {
+            if reference.strength == Strength::Weak {
+                return;
+            }
+            let Some(to) = graph.node(self.held.inspection, self.model, reference.addr) else { return };
+            let Some(code) = self.codes.get(to as usize) else { return };
+            if self.reach.parent[to as usize] == node && code.load(Relaxed) == UNKNOWN {
+                let names = &mut self.names;
+                code.store(code_of(self.model, names, labels, object, &reference, within), Relaxed);
+            }
+        });
     }
 }
 

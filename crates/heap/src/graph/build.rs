@@ -272,8 +272,9 @@ impl Graph {
         Bits::of(self.nodes(), (0..self.nodes()).filter(is_wanted))
     }
 
-    /// Calls `f` with each of the nodes, and with its object if there is one.
-    fn each_object(
+    /// Calls `f` with each of the nodes, and with its object if there is one: faster than asking for one after the
+    /// other.
+    pub(crate) fn each_object(
         &self,
         inspection: &Inspection,
         model: &Model,

@@ -10,17 +10,22 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csr {
-    chunks: Vec<Arc<Rows>>,
+    chunks: Vec<Arc<Chunk>>,
     nodes: u32,
     edges: u32,
 }
 
 /// Rows of nodes that follow each other.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rows {
+struct Chunk {
     /// Where each row ends among the targets; before the first one stands 0.
     ends: Vec<u32>,
     targets: Vec<u32>,
+}
+
+/// The rows of a chunk while they are told.
+pub struct Rows {
+    chunk: Chunk,
     /// Targets from here on are no nodes.
     nodes: u32,
     /// More targets than can be numbered.
@@ -47,15 +52,15 @@ impl Rows {
     fn new(nodes: u32) -> Rows {
         let mut ends = Vec::with_capacity(CHUNK as usize + 1);
         ends.push(0);
-        Rows { ends, targets: Vec::new(), nodes, full: false }
+        Rows { chunk: Chunk { ends, targets: Vec::new() }, nodes, full: false }
     }
 
     /// One more target of the row at hand, if it is a node.
     #[inline]
     pub fn add(&mut self, to: u32) {
         if to < self.nodes {
-            if self.targets.len() < u32::MAX as usize {
-                self.targets.push(to);
+            if self.chunk.targets.len() < u32::MAX as usize {
+                self.chunk.targets.push(to);
             } else {
                 self.full = true;
             }
@@ -65,18 +70,24 @@ impl Rows {
     /// The row at hand is whole; the next node's follows.
     #[inline]
     pub fn end(&mut self) {
-        self.ends.push(self.targets.len() as u32);
+        self.chunk.ends.push(self.chunk.targets.len() as u32);
     }
 
     /// Just so many rows: what was not ended is, and what is too much goes.
-    fn finish(mut self, rows: u32) -> Result<Rows, TooManyEdges> {
-        self.ends.resize(rows as usize + 1, self.targets.len() as u32);
-        self.targets.truncate(self.ends[rows as usize] as usize);
-        self.targets.shrink_to_fit();
-        self.ends.shrink_to_fit();
-        if self.full { Err(TooManyEdges) } else { Ok(self) }
+    fn finish(self, rows: u32) -> Result<Arc<Chunk>, TooManyEdges> {
+        if self.full {
+            return Err(TooManyEdges);
+        }
+        let Chunk { mut ends, mut targets } = self.chunk;
+        ends.resize(rows as usize + 1, targets.len() as u32);
+        targets.truncate(ends[rows as usize] as usize);
+        targets.shrink_to_fit();
+        ends.shrink_to_fit();
+        Ok(Arc::new(Chunk { ends, targets }))
     }
+}
 
+impl Chunk {
     #[inline]
     fn row(&self, at: usize) -> &[u32] {
         &self.targets[self.ends[at] as usize..self.ends[at + 1] as usize]
@@ -100,14 +111,14 @@ impl Csr {
             let range = first..first.saturating_add(CHUNK).min(nodes);
             let mut rows = Rows::new(nodes);
             let answer = fill(state, range.clone(), &mut rows);
-            Ok((Arc::new(rows.finish(range.end - range.start)?), answer))
+            Ok((rows.finish(range.end - range.start)?, answer))
         });
         let (chunks, answers): (Vec<_>, Vec<T>) =
             chunks.collect::<Result<Vec<_>, TooManyEdges>>()?.into_iter().unzip();
         Ok((Csr::of_chunks(chunks, nodes)?, answers))
     }
 
-    fn of_chunks(chunks: Vec<Arc<Rows>>, nodes: u32) -> Result<Csr, TooManyEdges> {
+    fn of_chunks(chunks: Vec<Arc<Chunk>>, nodes: u32) -> Result<Csr, TooManyEdges> {
         let edges = chunks.iter().map(|rows| rows.targets.len() as u64).sum::<u64>();
         let edges = u32::try_from(edges).map_err(|_| TooManyEdges)?;
         Ok(Csr { chunks, nodes, edges })
@@ -167,7 +178,7 @@ impl Csr {
                 row.iter().for_each(|to| chunk.add(*to));
                 chunk.end();
             }
-            chunks.push(Arc::new(chunk.finish(end - first)?));
+            chunks.push(chunk.finish(end - first)?);
         }
         Csr::of_chunks(chunks, nodes)
     }
@@ -241,7 +252,7 @@ impl Csr {
             for row in ends.windows(2) {
                 targets[row[0] as usize..row[1] as usize].sort_unstable();
             }
-            Arc::new(Rows { ends, targets, nodes: self.nodes, full: false })
+            Arc::new(Chunk { ends, targets })
         });
         Csr { chunks: chunks.collect(), nodes: self.nodes, edges: self.edges }
     }

@@ -6,7 +6,6 @@
 use super::{EXAMPLES, Leaks};
 use crate::Held;
 use crate::graph::Reach;
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use wmr_cpython::family::Family;
 use wmr_cpython::object::Object;
@@ -52,11 +51,8 @@ struct Wrong {
 
 /// Objects whose counts are not explained. Those that nothing reaches are told as lost, not here.
 pub fn counts(held: &Held, reach: &Reach, leaks: &Leaks) -> Counts {
-    let wrong: Vec<Wrong> = (0..held.graph.nodes())
-        .into_par_iter()
-        .map_init(|| held.target.reader(), |reader, node| wrong(held, reach, leaks, reader, node))
-        .flatten_iter()
-        .collect();
+    let wrong =
+        held.of_objects(|| (), |(), reader, node, object| wrong(held, reach, leaks, reader, node, object));
     let [mut surplus, mut deficit]: [FxHashMap<(u32, u64), Miscounted>; 2] = Default::default();
     for Wrong { too_few, is_class, ty, bytes, counted } in wrong {
         let alone = if is_class { counted.addr } else { 0 };
@@ -77,8 +73,15 @@ pub fn counts(held: &Held, reach: &Reach, leaks: &Leaks) -> Counts {
     Counts { surplus: sorted(surplus), deficit: sorted(deficit) }
 }
 
-fn wrong(held: &Held, reach: &Reach, leaks: &Leaks, reader: &mut Reader, node: u32) -> Option<Wrong> {
-    let count = held.count(reader, node).filter(|count| !count.is_explained())?;
+fn wrong(
+    held: &Held,
+    reach: &Reach,
+    leaks: &Leaks,
+    reader: &mut Reader,
+    node: u32,
+    object: &Object,
+) -> Option<Wrong> {
+    let count = held.count_at(reader, node, object.addr).filter(|count| !count.is_explained())?;
     let too_few = count.surplus() == 0;
     // A static type has references from what was compiled into the interpreter, which nobody counted.
     let is_static = node >= held.graph.first_static();
@@ -86,8 +89,7 @@ fn wrong(held: &Held, reach: &Reach, leaks: &Leaks, reader: &mut Reader, node: u
     if too_few && is_static || !reach.reaches(whole) {
         return None;
     }
-    let object = held.object(reader, node)?;
-    if is_dummy(held, reader, &object) {
+    if is_dummy(held, reader, object) {
         return None;
     }
     // Who points into an object may well hold it: numpy's types their texts.

@@ -51,7 +51,10 @@ impl Lost {
         let count = inspection.blocks.len();
         let mut reached = Set::new(count);
         let mut todo: Vec<u32> = roots.iter().copied().filter(|edge| edge & INTERIOR == 0).collect();
-        todo.extend((0..count).filter(|&id| is_kept(inspection, id)));
+        for at in 0..inspection.blocks.spans().len() {
+            let kept = inspection.blocks.ids(at).filter(|&id| is_kept(inspection, at, id));
+            todo.extend(kept);
+        }
         todo.retain(|&id| reached.insert(id));
         spread(references, &mut reached, todo, false);
         // Once more, by pointers into the middle as well.
@@ -142,17 +145,16 @@ fn spread(references: &References, reached: &mut Set, mut todo: Vec<u32>, interi
 }
 
 /// Alive whatever points at it: the allocators' and the interpreter's own, and what others nest in.
-fn is_kept(inspection: &Inspection, id: u32) -> bool {
-    let mark = inspection.census.mark(id);
-    if inspection.blocks.is_holder(id) {
+fn is_kept(inspection: &Inspection, span: usize, id: u32) -> bool {
+    if inspection.blocks.holder_in(span) == Some(id) {
         return true;
     }
-    match mark.as_kind() {
+    match inspection.census.mark(id).as_kind() {
         Some(kind) => {
             let kind = inspection.census.kinds.get(kind);
             kind.domain == Domain::Malloc || kind.domain == Domain::CPython && !is_part(kind)
         }
         // Python 2's numbers: a lost one cannot be told from one in a C variable that was.
-        None => matches!(inspection.blocks.kind(id), SpanKind::Slots { .. }),
+        None => matches!(inspection.blocks.spans()[span].kind, SpanKind::Slots { .. }),
     }
 }

@@ -196,9 +196,13 @@ impl<'a> Scan<'a> {
         let mut resolver = Resolver::new(self.target, self.inspection);
         let (mut counts, mut edges) = (Vec::new(), Vec::new());
         let mut scratch = Vec::new();
+        let holder = self.inspection.blocks.holder_in(span);
         for block in self.inspection.blocks.iter_span(span) {
             let before = edges.len();
-            self.block(&mut readers, &mut resolver, &mut scratch, block, &mut edges);
+            // What others nest in is theirs.
+            if holder != Some(block.id) {
+                self.block(&mut readers, &mut resolver, &mut scratch, block, &mut edges);
+            }
             counts.push((edges.len() - before) as u32);
         }
         (counts, edges)
@@ -212,9 +216,6 @@ impl<'a> Scan<'a> {
         block: Block,
         edges: &mut Vec<u32>,
     ) {
-        if self.inspection.blocks.is_holder(block.id) {
-            return;
-        }
         let mut words = |from: u64, to: u64| {
             let mut at = from.next_multiple_of(8);
             while at + 8 <= to {
