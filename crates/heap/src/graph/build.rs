@@ -171,8 +171,14 @@ impl Graph {
         }
         self.referred = referred.into_iter().map(AtomicU32::into_inner).collect();
         let mut sizes = Sizes::new(csr.nodes());
-        for block in inspection.blocks.iter().filter(|block| !self.owned.contains(block.id)) {
-            sizes.add(self.parts.whole(block.id), block.bytes);
+        let alone = |id: u32| !self.owned.contains(id) && self.parts.part(id).is_none();
+        sizes.set(|nodes| {
+            let ids = nodes.start.min(self.blocks)..nodes.end.min(self.blocks);
+            let blocks = inspection.blocks.range(ids).filter(|block| alone(block.id));
+            blocks.map(|block| (block.id, block.bytes))
+        });
+        for part in self.parts.iter() {
+            sizes.add(part.whole, inspection.blocks.bytes(part.part));
         }
         for (block, owner) in inspection.census.owned().filter(|(_, owner)| *owner != NOBODY) {
             sizes.add(self.parts.whole(owner), inspection.blocks.bytes(block));

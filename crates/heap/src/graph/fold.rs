@@ -139,6 +139,10 @@ impl Parts {
         &self.list[first..first + count]
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Part> {
+        self.list.iter()
+    }
+
     pub fn len(&self) -> usize {
         self.list.len()
     }
