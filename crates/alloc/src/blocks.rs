@@ -180,6 +180,7 @@ impl Blocks {
     }
 
     /// Index of the span in which the block starts. Panics when `id` is not below [`len`](Self::len).
+    #[inline]
     pub fn span_of(&self, id: u32) -> usize {
         assert!(id < self.len, "block {id} of {}", self.len);
         // A span without blocks shares its first id with the next one that has some.
@@ -298,6 +299,7 @@ impl Blocks {
         self.block(id).usable
     }
 
+    #[inline]
     pub fn block(&self, id: u32) -> Block {
         let span = &self.spans[self.span_of(id)];
         self.block_in(span, id, self.select(span, id))
@@ -422,6 +424,7 @@ impl Blocks {
     }
 
     /// Bit, counted from the span's first, of a block that starts in it.
+    #[inline]
     fn select(&self, span: &Span, id: u32) -> u64 {
         let hint = (id >> HINT_SHIFT) as usize;
         let low = (self.hints[hint] as usize).max(span.word);

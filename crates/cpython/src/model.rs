@@ -111,6 +111,7 @@ impl Model {
     }
 
     /// Python 2: `str` is bytes, `unicode` is text, small ints and floats live in blocks of their own.
+    #[inline]
     pub fn is_two(&self) -> bool {
         self.hex >> 24 == 2
     }

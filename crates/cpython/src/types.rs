@@ -59,6 +59,7 @@ pub struct Shape {
 }
 
 impl Shape {
+    #[inline]
     pub fn has_gc(&self) -> bool {
         self.flags & flags::HAVE_GC != 0
     }
@@ -68,6 +69,7 @@ impl Shape {
         self.family == Family::Tuple && self.exact
     }
 
+    #[inline]
     pub fn is_heap_type(&self) -> bool {
         self.flags & flags::HEAPTYPE != 0
     }
