@@ -44,7 +44,7 @@ impl Place {
     pub fn under(held: &Held, dominators: &Dominators, node: u32) -> Option<Place> {
         const DEEPEST: usize = 32;
         // Looking for an index takes long where there are more.
-        const MANY: usize = 100_000;
+        const MANY: usize = 10_000;
         let mut nodes = vec![node];
         let mut at = node;
         while let Some(above) = dominators.idom.get(at as usize).filter(|above| **above < held.graph.nodes())

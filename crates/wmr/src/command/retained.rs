@@ -50,7 +50,7 @@ struct Row {
     module: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
-    /// Of a single object: where it is, when each step there alone keeps the next.
+    /// Of a single object, one of the first thousand: where it is, when each step there alone keeps the next.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     place: Option<String>,
     /// Of objects and types how many they are; of modules and roots how many objects they alone keep.
@@ -96,7 +96,11 @@ pub fn run(
             let retained = held.retained(&dominators);
             let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
             // Of single objects nobody reads more, unless it is said.
-            let most = if limit == Some(0) { usize::MAX } else { OBJECTS.max(wanted) };
+            let most = match limit {
+                Some(0) => usize::MAX,
+                _ if wanted == 0 => OBJECTS,
+                _ => wanted,
+            };
             let (rows, cut) = match by {
                 RetainedBy::Object => objects(&held, &dominators, &retained, &is_in, most),
                 _ => (types(&held, &dominators, &retained, &is_in), 0),
@@ -134,18 +138,19 @@ fn objects(
     }
     nodes.sort_unstable_by_key(key);
     let mut reader = held.target.reader();
-    let row = |node: u32| {
+    let row = |(node, rank): (u32, usize)| {
+        let place = || Place::under(held, dominators, node).map(|place| place.name);
         Some(Row {
             addr: Some(hex(held.addr(&mut reader, node)?)),
             name: Some(held.type_name(node).to_owned()),
-            place: Place::under(held, dominators, node).map(|place| place.name),
+            place: if rank < OBJECTS { place() } else { None },
             count: 1,
             bytes: held.graph.size(node),
             retained: retained[node as usize],
             ..Row::default()
         })
     };
-    let rows: Vec<Row> = nodes.into_iter().filter_map(row).collect();
+    let rows: Vec<Row> = nodes.into_iter().zip(0..).filter_map(row).collect();
     let cut = all - rows.len();
     (rows, cut)
 }
