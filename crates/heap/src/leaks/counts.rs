@@ -65,9 +65,8 @@ pub fn counts(held: &Held, reach: &Reach, leaks: &Leaks) -> Counts {
     }
     let sorted = |rows: FxHashMap<(u32, u64), Miscounted>| {
         let mut rows: Vec<Miscounted> = rows.into_values().collect();
-        rows.sort_by_key(|row| {
-            (std::cmp::Reverse(row.references), row.ty, row.examples.first().map(|it| it.addr))
-        });
+        // Types are numbered as threads meet them: that is no order to tell them in.
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.references), row.examples.first().map(|it| it.addr)));
         rows
     };
     Counts { surplus: sorted(surplus), deficit: sorted(deficit) }

@@ -138,6 +138,8 @@ impl Finder<'_> {
         components.retain(|component| component.iter().any(|&id| marks(id).is_some()));
         let mut found = Found { groups: Vec::new(), members: FxHashSet::default() };
         found.members.extend(components.iter().flatten().copied());
+        // Types are numbered as threads meet them: where they lie is the same each time.
+        let place = |ty: u32| self.inspection.census.types.get(ty as usize).map(|ty| ty.addr);
         let mut groups: FxHashMap<Alike, Cycles> = FxHashMap::default();
         for component in components {
             let folded = self.namespaces(&component);
@@ -148,7 +150,7 @@ impl Finder<'_> {
             let weights = self.weights(&component, &shape, &mut found.members);
             let (standing, gap) = self.standing(&component);
             let mut shape: Vec<(u32, u64)> = shape.into_iter().collect();
-            shape.sort_by_key(|&(ty, count)| (std::cmp::Reverse(count), ty));
+            shape.sort_by_key(|&(ty, count)| (std::cmp::Reverse(count), place(ty)));
             let group = groups.entry((standing, gap, shape.clone())).or_insert_with(|| Cycles {
                 standing,
                 gap,
@@ -170,7 +172,10 @@ impl Finder<'_> {
             }
         }
         found.groups = groups.into_values().collect();
-        found.groups.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.shape.cmp(&b.shape)));
+        let places = |group: &Cycles| -> Vec<_> {
+            group.shape.iter().map(|(ty, count)| (place(*ty), *count)).collect()
+        };
+        found.groups.sort_by_cached_key(|group| (std::cmp::Reverse(group.bytes), places(group)));
         found
     }
 

@@ -65,7 +65,9 @@ pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles
         group
     };
     let mut list: Vec<Unheld> = groups.into_values().map(finish).collect();
-    list.sort_by_key(|group| (std::cmp::Reverse(group.bytes + group.indirect), group.ty));
+    list.sort_by_key(|group| {
+        (std::cmp::Reverse(group.bytes + group.indirect), group.examples.first().copied())
+    });
     list
 }
 

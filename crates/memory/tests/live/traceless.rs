@@ -113,15 +113,30 @@ pub fn no_children_left(pid: i32) {
     }
 }
 
-/// Neither clones with their helpers, which no child of the program's own has, nor a helper that has
-/// the program itself yet: one whose inspector was killed is still letting go.
+/// Neither inspectors and their helpers, which begin as forks of them and may be about to attach when the
+/// inspector is killed, nor clones.
 pub fn no_helpers_left(pid: i32) {
     let began = Instant::now();
-    while tracer(pid) != 0 || children(pid).iter().any(|&child| tracer(child) != 0) {
-        let left = (tracer(pid), children(pid));
+    loop {
+        let left = (inspectors(pid), tracer(pid), children(pid));
+        if left.0.is_empty() && left.1 == 0 && !left.2.iter().any(|&child| tracer(child) != 0) {
+            return;
+        }
         assert!(began.elapsed() < Duration::from_secs(20), "{left:?} are left");
         std::thread::yield_now();
     }
+}
+
+/// Processes that were told to inspect this one. Those that have ended have no environment.
+fn inspectors(pid: i32) -> Vec<i32> {
+    let told = format!("WMR_INSPECT={pid}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let is_told = |other: &i32| {
+        let variables = std::fs::read(format!("/proc/{other}/environ")).unwrap_or_default();
+        variables.split(|byte| *byte == 0).any(|variable| variable == told.as_bytes())
+    };
+    pids.filter(is_told).collect()
 }
 
 #[test]

@@ -176,13 +176,14 @@ impl Watch<'_> {
                 self.costs.next().as_secs_f64()
             ));
         }
+        // A look that fails has noticed nothing: the next one compares with the same.
+        let summary = summary(&subject).map_err(failed)?;
         self.identity = Some(identity);
         let rss = subject.target.process.rss;
         if anew {
             self.first_rss = None;
         }
         let first = *self.first_rss.get_or_insert(rss.unwrap_or(0));
-        let summary = summary(&subject).map_err(failed)?;
         if self.kept.len() >= COMPARED {
             self.kept.pop_front();
         }
