@@ -54,7 +54,7 @@ pub(super) fn with_stopped<T: Send>(
     repeatedly(dir, patience, || {
         let tried = std::thread::scope(|scope| {
             let tracer = scope.spawn(|| {
-                let stopped = stop(dir, budget, &|_| false)?;
+                let stopped = stop(dir, budget, &|_| false).map_err(|unstopped| unstopped.failure)?;
                 let gone = || Failure::Fatal(AttachError::Vanished { pid: dir.pid });
                 let result = inside.take().ok_or_else(gone)?(&stopped);
                 let pause = stopped.release();
@@ -144,40 +144,22 @@ pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> A
     }))
 }
 
+/// Not all threads could be stopped. Those that were are held until this is dropped.
+pub(super) struct Unstopped {
+    pub failure: Failure,
+    pub held: Stopped,
+}
+
 /// Stops all threads. Of those that `asked` names it is noted whether they were asleep.
-pub(super) fn stop(dir: &ProcDir, budget: Duration, asked: &dyn Fn(i32) -> bool) -> Result<Stopped, Failure> {
+pub(super) fn stop(
+    dir: &ProcDir,
+    budget: Duration,
+    asked: &dyn Fn(i32) -> bool,
+) -> Result<Stopped, Box<Unstopped>> {
     let mut stopped = Stopped { threads: Vec::new(), began: Instant::now() };
-    let mut seen = HashSet::new();
-    loop {
-        // Threads that are not stopped yet may start others: list again until nothing is new.
-        let tids = dir.tids().map_err(|_| Failure::Fatal(AttachError::Vanished { pid: dir.pid }))?;
-        let before = stopped.threads.len();
-        for tid in tids {
-            if !seen.insert(tid) {
-                continue;
-            }
-            match seize(dir, tid, asked(tid)) {
-                Ok(asleep) => stopped.threads.push(Tracee { tid, stopped: false, asleep, signal: 0 }),
-                // It ended; a dead leader answers EPERM for as long as other threads live.
-                Err(_) if matches!(dir.thread_state(tid), None | Some('Z' | 'X')) => {}
-                // A thread of the kernel that works for this process, as io_uring has. It copies what
-                // the kernel was asked to copy, like a device would.
-                Err(_) if dir.is_worker(tid) => {}
-                Err(error) => return Err(Failure::Refused(error, tid)),
-            }
-        }
-        if stopped.threads.is_empty() {
-            return Err(Failure::Fatal(AttachError::Vanished { pid: dir.pid }));
-        }
-        if stopped.threads.len() == before {
-            return Ok(stopped);
-        }
-        stopped.wait(dir, budget)?;
-        // Each of them stops in time, yet there are always more.
-        if stopped.began.elapsed() >= budget * RUNNABLE_FACTOR {
-            let late = stopped.threads.last().map_or(dir.pid, |tracee| tracee.tid);
-            return Err(Failure::Busy(late));
-        }
+    match stopped.stop_all(dir, budget, asked) {
+        Ok(()) => Ok(stopped),
+        Err(failure) => Err(Box::new(Unstopped { failure, held: stopped })),
     }
 }
 
@@ -210,6 +192,46 @@ pub(super) fn stop_one(dir: &ProcDir, tid: i32, budget: Duration) -> io::Result<
 }
 
 impl Stopped {
+    fn stop_all(
+        &mut self,
+        dir: &ProcDir,
+        budget: Duration,
+        asked: &dyn Fn(i32) -> bool,
+    ) -> Result<(), Failure> {
+        let mut seen = HashSet::new();
+        loop {
+            // Threads that are not stopped yet may start others: list again until nothing is new.
+            let tids = dir.tids().map_err(|_| Failure::Fatal(AttachError::Vanished { pid: dir.pid }))?;
+            let before = self.threads.len();
+            for tid in tids {
+                if !seen.insert(tid) {
+                    continue;
+                }
+                match seize(dir, tid, asked(tid)) {
+                    Ok(asleep) => self.threads.push(Tracee { tid, stopped: false, asleep, signal: 0 }),
+                    // It ended; a dead leader answers EPERM for as long as other threads live.
+                    Err(_) if matches!(dir.thread_state(tid), None | Some('Z' | 'X')) => {}
+                    // A thread of the kernel that works for this process, as io_uring has. It copies what
+                    // the kernel was asked to copy, like a device would.
+                    Err(_) if dir.is_worker(tid) => {}
+                    Err(error) => return Err(Failure::Refused(error, tid)),
+                }
+            }
+            if self.threads.is_empty() {
+                return Err(Failure::Fatal(AttachError::Vanished { pid: dir.pid }));
+            }
+            if self.threads.len() == before {
+                return Ok(());
+            }
+            self.wait(dir, budget)?;
+            // Each of them stops in time, yet there are always more.
+            if self.began.elapsed() >= budget * RUNNABLE_FACTOR {
+                let late = self.threads.last().map_or(dir.pid, |tracee| tracee.tid);
+                return Err(Failure::Busy(late));
+            }
+        }
+    }
+
     /// Waits until every thread has stopped or ended.
     fn wait(&mut self, dir: &ProcDir, budget: Duration) -> Result<(), Failure> {
         let mut round = 0u32;
@@ -238,6 +260,40 @@ impl Stopped {
         }
     }
 
+    /// Lets those go that have stopped. Then waits for another that was told to, as long as one of them is only
+    /// waiting for a processor. Is there one?
+    pub fn next_late(&mut self, dir: &ProcDir) -> bool {
+        /// A system that is busy for longer is not waited for.
+        const LONGEST: Duration = Duration::from_secs(2);
+        self.detach();
+        self.threads.retain(|tracee| !tracee.stopped);
+        let began = Instant::now();
+        while began.elapsed() < LONGEST {
+            // Asked before: it may stop in between.
+            let runs = self.threads.iter().any(|tracee| dir.thread_state(tracee.tid) == Some('R'));
+            for tracee in &mut self.threads {
+                if let Some(signal) = stop_report(tracee.tid) {
+                    (tracee.stopped, tracee.signal) = (true, signal);
+                }
+            }
+            if self.threads.iter().any(|tracee| tracee.stopped) {
+                return true;
+            }
+            if !runs {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        false
+    }
+
+    fn detach(&self) {
+        for tracee in self.threads.iter().filter(|t| t.stopped) {
+            // A thread in a group-stop goes back to it. Fails only for one that was killed.
+            let _ = ptrace(libc::PTRACE_DETACH, tracee.tid, 0, tracee.signal as usize);
+        }
+    }
+
     pub fn tracees(&self) -> &[Tracee] {
         &self.threads
     }
@@ -257,10 +313,7 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        for tracee in self.threads.iter().filter(|t| t.stopped) {
-            // A thread in a group-stop goes back to it. Fails only for one that was killed.
-            let _ = ptrace(libc::PTRACE_DETACH, tracee.tid, 0, tracee.signal as usize);
-        }
+        self.detach();
     }
 }
 

@@ -9,7 +9,7 @@ use super::interrupted::{Restarted, Waiting, mend};
 use super::{Order, arch, instruction, monotonic, needed, record, wire};
 use crate::Residency;
 use crate::live::procdir::ProcDir;
-use crate::live::stop::{self, Failure, Stopped, register_set};
+use crate::live::stop::{self, Failure, Stopped, Unstopped, register_set};
 use crate::live::{pagemap, smaps};
 use std::io;
 use std::ops::Range;
@@ -165,11 +165,9 @@ fn work(mut task: Task, socket: &UnixStream) {
     let keep = needed(task.order, socket);
     go_apart(&keep);
     record::sweep(task.order);
-    let (outcome, restarted) = match capture(&mut task) {
-        Ok((made, restarted)) => (Outcome::Cloned(made), restarted),
-        Err(outcome) => (outcome, Vec::new()),
-    };
+    let (outcome, restarted) = capture(&mut task);
     let Outcome::Cloned(made) = &outcome else {
+        record::remember(task.order.dir, &restarted);
         let _ = wire::send(socket, &words(&outcome));
         return;
     };
@@ -218,32 +216,27 @@ fn go_apart(keep: &[i32]) {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 
-/// Everything between the stop and the going on.
-fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
+/// Everything between the stop and the going on; and the calls that were begun anew.
+fn capture(task: &mut Task) -> (Outcome, Vec<Restarted>) {
     let order = task.order;
     let waiting = Waiting::of(order.dir);
-    let stopped =
-        stop::stop(order.dir, order.budget, &|tid| waiting.knows(tid)).map_err(|failure| match failure {
-            Failure::Busy(tid) => Outcome::Busy(tid),
-            Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
-            Failure::Fatal(_) => Outcome::Vanished,
-        })?;
-    let refused = |reason, error: io::Error| Outcome::Refused(reason, error.raw_os_error().unwrap_or(0));
-    if !instruction::is_at(order.mem, order.instruction) {
-        return Err(Outcome::Refused(Reason::NoInstruction, 0));
-    }
-    // One that waits for nothing but us. Others are about to receive a signal, and would lose it.
-    let able = stopped.tracees().iter().find(|tracee| tracee.stopped && tracee.signal == 0);
-    let tid = able.ok_or(Outcome::Busy(order.dir.pid))?.tid;
-
-    let extents = match task.copied.as_deref_mut() {
-        Some(room) => copy_apart(order, room)?,
-        None => Vec::new(),
+    let stopped = match stop::stop(order.dir, order.budget, &|tid| waiting.knows(tid)) {
+        Ok(stopped) => stopped,
+        Err(unstopped) => {
+            let Unstopped { failure, held } = *unstopped;
+            let outcome = match failure {
+                Failure::Busy(tid) => Outcome::Busy(tid),
+                Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
+                Failure::Fatal(_) => Outcome::Vanished,
+            };
+            return (outcome, give_up(held, order, &waiting, &task.earlier));
+        }
     };
-    let time = SystemTime::now();
-    let mut injection = Injection::begin(tid, order.seccomp)
-        .map_err(|error| refused(if order.seccomp { Reason::Seccomp } else { Reason::Injection }, error))?;
-    let (threads, mut restarted) = quieten(&stopped, order, &waiting, &task.earlier, &mut injection);
+    let (mut injection, extents, time) = match prepare(task, &stopped) {
+        Ok(prepared) => prepared,
+        Err(outcome) => return (outcome, give_up(stopped, order, &waiting, &task.earlier)),
+    };
+    let (threads, mut restarted) = quieten(&stopped, order, &waiting, &task.earlier, Some(&mut injection));
     // fork(), but for the signal at the child's end. Its stack is an address that faults, should the
     // child ever run.
     let answer = injection.run(order.instruction, libc::SYS_clone, [0, 8, 0, 0, 0, 0]);
@@ -251,14 +244,49 @@ fn capture(task: &mut Task) -> Result<(Made, Vec<Restarted>), Outcome> {
     restarted.iter_mut().for_each(|call| call.recount(order.dir));
     let pause = stopped.release();
     resend(order.dir.pid, &injection);
-    let answer = answer.and_then(|answer| ended.map(|()| answer));
-    let answer = answer.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Outcome::Vanished,
-        _ => refused(Reason::Injection, error),
+    let outcome = match answer.and_then(|answer| ended.map(|()| answer)) {
+        Ok(answer) => match answer.child {
+            Some(child) if answer.value > 0 => Outcome::Cloned(Made { child, pause, time, threads, extents }),
+            _ => Outcome::Refused(Reason::Clone, (-answer.value) as i32),
+        },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Outcome::Vanished,
+        Err(error) => Outcome::Refused(Reason::Injection, error.raw_os_error().unwrap_or(0)),
+    };
+    (outcome, restarted)
+}
+
+/// What has to be had before a thread is taken over, and one that is.
+fn prepare(task: &mut Task, stopped: &Stopped) -> Result<(Injection, Vec<Range<u64>>, SystemTime), Outcome> {
+    let order = task.order;
+    if !instruction::is_at(order.mem, order.instruction) {
+        return Err(Outcome::Refused(Reason::NoInstruction, 0));
+    }
+    // One that waits for nothing but us. Others are about to receive a signal, and would lose it.
+    let able = stopped.tracees().iter().find(|tracee| tracee.stopped && tracee.signal == 0);
+    let tid = able.ok_or(Outcome::Busy(order.dir.pid))?.tid;
+    let extents = match task.copied.as_deref_mut() {
+        Some(room) => copy_apart(order, room)?,
+        None => Vec::new(),
+    };
+    let time = SystemTime::now();
+    let injection = Injection::begin(tid, order.seccomp).map_err(|error| {
+        let reason = if order.seccomp { Reason::Seccomp } else { Reason::Injection };
+        Outcome::Refused(reason, error.raw_os_error().unwrap_or(0))
     })?;
-    match answer.child {
-        Some(child) if answer.value > 0 => Ok((Made { child, pause, time, threads, extents }, restarted)),
-        _ => Err(Outcome::Refused(Reason::Clone, (-answer.value) as i32)),
+    Ok((injection, extents, time))
+}
+
+/// Lets threads go that were stopped for nothing, those too that were told to stop and have yet to: the call
+/// that one of them waited in is over when it is told.
+fn give_up(mut held: Stopped, order: &Order, waiting: &Waiting, earlier: &[Restarted]) -> Vec<Restarted> {
+    let mut all = Vec::new();
+    loop {
+        let (_, mut restarted) = quieten(&held, order, waiting, earlier, None);
+        restarted.iter_mut().for_each(|call| call.recount(order.dir));
+        all.extend(restarted);
+        if !held.next_late(order.dir) {
+            return all;
+        }
     }
 }
 
@@ -269,17 +297,16 @@ fn quieten(
     order: &Order,
     waiting: &Waiting,
     earlier: &[Restarted],
-    injection: &mut Injection,
+    mut injection: Option<&mut Injection>,
 ) -> (Vec<(i32, Vec<u64>)>, Vec<Restarted>) {
     let now = monotonic();
     let mut threads = Vec::with_capacity(stopped.tracees().len());
     let mut restarted = Vec::new();
     for tracee in stopped.tracees().iter().filter(|tracee| tracee.stopped) {
-        let injected = tracee.tid == injection.tid();
-        let found = if injected {
-            injection.registers().to_vec()
-        } else {
-            register_set(tracee.tid, libc::NT_PRSTATUS)
+        let mut injected = injection.as_deref_mut().filter(|injection| injection.tid() == tracee.tid);
+        let found = match &injected {
+            Some(injection) => injection.registers().to_vec(),
+            None => register_set(tracee.tid, libc::NT_PRSTATUS),
         };
         let mut mended = found.clone();
         if found.len() >= arch::WORDS {
@@ -287,10 +314,12 @@ fn quieten(
             let at = (order.dir, order.mem);
             let (changed, again) = mend(&mut mended, (tracee, stack), at, waiting, earlier, now);
             restarted.extend(again);
-            if changed && injected {
-                injection.replace(mended);
-            } else if changed {
-                let _ = set_registers(tracee.tid, &mended);
+            match injected.as_mut().filter(|_| changed) {
+                Some(injection) => injection.replace(mended),
+                None if changed => {
+                    let _ = set_registers(tracee.tid, &mended);
+                }
+                None => {}
             }
         }
         threads.push((tracee.tid, found));
@@ -396,13 +425,21 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
     let waiting = Waiting::of_thread(order.dir, tid);
     let earlier = record::restarted(order.dir);
     let Some(stopped) = stop::stop_one(order.dir, tid, order.budget * 4)? else { return Ok(false) };
-    // The program may be another one by now: it is looked for anew.
-    let instruction = instruction_of(order)?;
+    let give_up = |stopped| record::remember(order.dir, &give_up(stopped, order, &waiting, &earlier));
     if stopped.tracees().iter().any(|tracee| tracee.signal != 0) {
+        give_up(stopped);
         return Ok(false);
     }
-    let mut injection = Injection::begin(tid, order.seccomp)?;
-    let (_, mut restarted) = quieten(&stopped, order, &waiting, &earlier, &mut injection);
+    // The program may be another one by now: it is looked for anew.
+    let begun = instruction_of(order).and_then(|at| Ok((at, Injection::begin(tid, order.seccomp)?)));
+    let (instruction, mut injection) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            give_up(stopped);
+            return Err(error);
+        }
+    };
+    let (_, mut restarted) = quieten(&stopped, order, &waiting, &earlier, Some(&mut injection));
     let options = (libc::__WALL | libc::WNOHANG) as u64;
     let answer = injection.run(instruction, libc::SYS_wait4, [child, 0, options, 0, 0, 0]);
     let ended = injection.end();
