@@ -113,6 +113,36 @@ pub fn no_children_left(pid: i32) {
     }
 }
 
+#[test]
+fn a_stop_that_is_given_up_interrupts_nothing() {
+    // Threads that do not stop at once are late.
+    let hasty = LiveOptions {
+        capture: Capturing::Clone,
+        stop_budget: Duration::ZERO,
+        stop_patience: Duration::ZERO,
+        ..LiveOptions::default()
+    };
+    let mut given_up = 0;
+    for mode in ["epoll", "sigtimedwait", "recv", "sem"] {
+        let mut target = start(WAITS, &[mode, "3"]);
+        let pid = target.pid();
+        for _ in 0..300 {
+            match attach(pid, &hasty) {
+                Ok(_) => {}
+                Err(AttachError::NotStopped(_)) => given_up += 1,
+                // By the helper of the try before.
+                Err(AttachError::Traced { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        target.send("stop").unwrap();
+        let [rounds, interrupted, wrong, early] = verdict(&target.line().unwrap());
+        assert_eq!((interrupted, wrong, early), (0, 0, 0), "{mode}");
+        assert!(rounds > 0, "{mode}");
+    }
+    assert!(given_up > 0);
+}
+
 /// Neither inspectors and their helpers, which begin as forks of them and may be about to attach when the
 /// inspector is killed, nor clones.
 pub fn no_helpers_left(pid: i32) {
