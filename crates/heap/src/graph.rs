@@ -20,6 +20,7 @@ pub mod ways;
 pub use alone::alone;
 pub use bits::Bits;
 pub use build::{Graph, LeftOut};
+pub(crate) use csr::chunks;
 pub use csr::{Csr, Rows, TooManyEdges};
 pub use dominators::Dominators;
 pub use fold::{Fold, Part};

@@ -2,7 +2,7 @@
 //! references, paths and retained sizes are asked of this.
 
 use crate::counts::Count;
-use crate::graph::{Bits, Dominators, Fold, Graph, Reach, TooManyEdges};
+use crate::graph::{Bits, Dominators, Fold, Graph, Reach, TooManyEdges, chunks};
 use crate::inspect::Inspection;
 use crate::roots::{self, Outside, Root};
 use rayon::prelude::*;
@@ -92,12 +92,9 @@ impl<'t> Held<'t> {
         state: impl Fn() -> S + Sync,
         f: impl Fn(&mut S, &mut Reader, u32, &Object) -> Option<T> + Sync,
     ) -> Vec<T> {
-        const CHUNK: u32 = 1 << 13;
-        let nodes = self.graph.nodes();
-        let chunks = (0..nodes.div_ceil(CHUNK)).into_par_iter().map_init(
+        let found = chunks(self.graph.nodes()).map_init(
             || (state(), self.target.reader()),
-            |(state, reader), chunk| {
-                let nodes = chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(nodes);
+            |(state, reader), nodes| {
                 let mut found = Vec::new();
                 self.graph.each_object(
                     self.inspection,
@@ -111,7 +108,7 @@ impl<'t> Held<'t> {
                 found
             },
         );
-        chunks.collect::<Vec<Vec<T>>>().into_iter().flatten().collect()
+        found.collect::<Vec<Vec<T>>>().into_iter().flatten().collect()
     }
 
     /// How often an object says that it is referred to, and how often it was found to be. `None` of what is

@@ -2,10 +2,11 @@
 //! what sorts of objects refer to each.
 
 use crate::claims::NOBODY;
-use crate::graph::{Graph, Hanging};
+use crate::graph::{Graph, Hanging, chunks};
 use crate::inspect::Inspection;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
+use std::ops::Range;
 use wmr_cpython::family::Family;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{self, At};
@@ -51,9 +52,6 @@ pub struct Classes<'i> {
     owners: FxHashMap<u32, u32>,
 }
 
-/// Blocks that one thread takes at a time.
-const CHUNK: u32 = 1 << 13;
-
 impl<'i> Classes<'i> {
     /// `None` without an interpreter.
     pub fn find(target: &Target, inspection: &'i Inspection) -> Option<Classes<'i>> {
@@ -79,13 +77,11 @@ impl<'i> Classes<'i> {
                 }
             });
         };
-        let chunks: Vec<Vec<(u32, u32)>> = (0..blocks.div_ceil(CHUNK))
-            .into_par_iter()
+        let chunks: Vec<Vec<(u32, u32)>> = chunks(blocks)
             .map_init(
                 || target.reader(),
-                |reader, chunk| {
+                |reader, ids| {
                     let mut found = Vec::new();
-                    let ids = chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(blocks);
                     for block in inspection.blocks.range(ids) {
                         if census.mark(block.id).as_object().is_some_and(|ty| may[ty as usize])
                             && let Some((object, _)) = inspection.object_in(model, reader, block)
@@ -188,11 +184,10 @@ impl<'i> Classes<'i> {
             true => self.of_block(node),
             false => graph.type_of(self.inspection, node).map(|ty| ty.shape.id),
         };
-        let of_chunk = |chunk: u32| {
+        let of_chunk = |nodes: Range<u32>| {
             let mut sums = Sums::default();
             // By class: the last node that was seen to have it among its referrers.
             let mut seen = vec![u32::MAX; 2 * self.types() as usize + 1];
-            let nodes = chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(blocks);
             for node in nodes.filter(|node| is_in(*node)) {
                 if self.inspection.census.mark(node).as_object().is_none() {
                     continue;
@@ -218,8 +213,7 @@ impl<'i> Classes<'i> {
             }
             a
         };
-        let chunks = (0..blocks.div_ceil(CHUNK)).into_par_iter();
-        let sums = chunks.map(of_chunk).reduce(Sums::default, merge);
+        let sums = chunks(blocks).map(of_chunk).reduce(Sums::default, merge);
         let mut by_name: FxHashMap<Vec<String>, (u64, u64)> = FxHashMap::default();
         for (classes, (count, bytes)) in sums {
             let mut names: Vec<String> = classes.into_iter().map(|class| self.name(class)).collect();

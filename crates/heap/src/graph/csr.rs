@@ -48,6 +48,12 @@ impl std::error::Error for TooManyEdges {}
 const CHUNK: u32 = 1 << CHUNK_SHIFT;
 const CHUNK_SHIFT: u32 = 13;
 
+/// So many nodes, in the ranges that threads take.
+pub(crate) fn chunks(nodes: u32) -> impl IndexedParallelIterator<Item = Range<u32>> {
+    let first = (0..nodes.div_ceil(CHUNK)).into_par_iter().map(|chunk| chunk * CHUNK);
+    first.map(move |first| first..first + CHUNK.min(nodes - first))
+}
+
 impl Rows {
     fn new(nodes: u32) -> Rows {
         let mut ends = Vec::with_capacity(CHUNK as usize + 1);
@@ -106,12 +112,11 @@ impl Csr {
         fill: impl Fn(&mut S, Range<u32>, &mut Rows) -> T + Sync,
     ) -> Result<(Csr, Vec<T>), TooManyEdges> {
         let nodes = nodes.min(super::MAX_NODES);
-        let chunks = (0..nodes.div_ceil(CHUNK)).into_par_iter().map_init(&state, |state, chunk| {
-            let first = chunk * CHUNK;
-            let range = first..first.saturating_add(CHUNK).min(nodes);
+        let chunks = chunks(nodes).map_init(&state, |state, range| {
             let mut rows = Rows::new(nodes);
-            let answer = fill(state, range.clone(), &mut rows);
-            Ok((rows.finish(range.end - range.start)?, answer))
+            let count = range.end - range.start;
+            let answer = fill(state, range, &mut rows);
+            Ok((rows.finish(count)?, answer))
         });
         let (chunks, answers): (Vec<_>, Vec<T>) =
             chunks.collect::<Result<Vec<_>, TooManyEdges>>()?.into_iter().unzip();

@@ -4,7 +4,7 @@
 //! A namespace is part of the object whose `__dict__` it is when nothing else refers to it, as its own
 //! reference count says; that of a module always, as its functions refer to it when they mean the module.
 
-use super::Bits;
+use super::{Bits, chunks};
 use crate::inspect::Inspection;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
@@ -77,14 +77,12 @@ impl Parts {
                 }
             });
         };
-        const CHUNK: u32 = 1 << 13;
-        let chunks: Vec<Vec<Part>> = (0..nodes.div_ceil(CHUNK))
-            .into_par_iter()
+        let chunks: Vec<Vec<Part>> = chunks(nodes)
             .map_init(
                 || [target.reader(), target.reader()],
-                |readers, chunk| {
+                |readers, nodes| {
                     let mut found = Vec::new();
-                    for node in chunk * CHUNK..(chunk + 1).saturating_mul(CHUNK).min(nodes) {
+                    for node in nodes {
                         if wanted(node) {
                             look(readers, node, &mut found);
                         }
