@@ -94,10 +94,10 @@ impl<'a, 't> Identifier<'a, 't> {
             tried = offset;
             let addr = allocation.data + offset;
             let Ok(word) = reader.u64(addr + header) else { continue };
-            let Some(shape) = self.types.get(word) else { continue };
-            if u64::from(shape.presize) != offset {
+            let Some(shape) = self.types.get(word).filter(|shape| u64::from(shape.presize) == offset) else {
                 continue;
-            }
+            };
+            let shape = *shape;
             if let Some(object) = self.accept(reader, allocation, source, addr, shape) {
                 return Some(object);
             }

@@ -331,15 +331,27 @@ pub fn named_by(model: &Model, reader: &mut Reader, ty: &Type) -> (Vec<u64>, Ran
 /// A thread's view of [`Types`]: lookups without the lock for words seen before.
 pub struct TypeCache<'a, 't> {
     types: &'a Types<'t>,
-    local: FxHashMap<u64, Option<Shape>>,
-    last: (u64, Option<Shape>),
+    shapes: Vec<Shape>,
+    /// Words asked for and the index in `shapes` of those that are types.
+    known: FxHashMap<u64, Option<u32>>,
+    /// The types met last, direct-mapped by address: what most lookups end at.
+    recent: [(u64, u32); RECENT],
     /// For reading type objects: keeps the caller's cursor where it is.
     reader: Reader<'a>,
 }
 
+/// A program has few types of which there are many objects.
+const RECENT: usize = 64;
+
+/// Type objects are some hundred bytes apart.
+#[inline]
+fn recent_slot(addr: u64) -> usize {
+    (addr >> 4 ^ addr >> 10) as usize % RECENT
+}
+
 impl<'a, 't> TypeCache<'a, 't> {
     pub fn new(types: &'a Types<'t>, reader: Reader<'a>) -> Self {
-        TypeCache { types, local: FxHashMap::default(), last: (0, None), reader }
+        TypeCache { types, shapes: Vec::new(), known: FxHashMap::default(), recent: [(0, 0); RECENT], reader }
     }
 
     pub fn types(&self) -> &'a Types<'t> {
@@ -352,34 +364,41 @@ impl<'a, 't> TypeCache<'a, 't> {
 
     /// The type at `addr`, if there is one.
     #[inline]
-    pub fn get(&mut self, addr: u64) -> Option<Shape> {
-        if addr == self.last.0 {
-            return self.last.1;
-        }
-        if addr < self.types.lowest || addr & 7 != 0 || addr >> 56 != 0 {
+    pub fn get(&mut self, addr: u64) -> Option<&Shape> {
+        let (recent, index) = self.recent[recent_slot(addr)];
+        let index = if recent == addr && addr != 0 { index } else { self.find(addr)? };
+        self.shapes.get(index as usize)
+    }
+
+    fn find(&mut self, addr: u64) -> Option<u32> {
+        // Most words that are no types are addresses of small blocks.
+        if addr < self.types.lowest || addr & 7 != 0 || addr >> 56 != 0 || !self.types.may_be_type(addr) {
             return None;
         }
-        let shape = match self.local.get(&addr) {
-            Some(shape) => *shape,
-            None if !self.types.may_be_type(addr) => None,
+        let index = match self.known.get(&addr) {
+            Some(known) => *known,
             None => self.learn(addr),
-        };
-        self.last = (addr, shape);
-        shape
+        }?;
+        self.recent[recent_slot(addr)] = (addr, index);
+        Some(index)
     }
 
     #[cold]
-    fn learn(&mut self, addr: u64) -> Option<Shape> {
+    fn learn(&mut self, addr: u64) -> Option<u32> {
         let shape = self.types.lookup(&mut self.reader, addr);
-        if shape.is_some() || self.local.len() < MAX_REJECTED {
-            self.local.insert(addr, shape);
+        let index = shape.map(|shape| {
+            self.shapes.push(shape);
+            self.shapes.len() as u32 - 1
+        });
+        if index.is_some() || self.known.len() < MAX_REJECTED {
+            self.known.insert(addr, index);
         }
-        shape
+        index
     }
 
     /// The type of the object at `addr`, if it has a known one.
     #[inline]
-    pub fn type_of(&mut self, reader: &mut Reader, addr: u64) -> Option<Shape> {
+    pub fn type_of(&mut self, reader: &mut Reader, addr: u64) -> Option<&Shape> {
         let word = self.types.model.type_of(reader, addr).ok()?;
         self.get(word)
     }

@@ -26,6 +26,7 @@ use crate::kinds::{Domain, KindId, Sure};
 use crate::ledger::KnownRange;
 use crate::marks::Mark;
 use rayon::prelude::*;
+use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
 use wmr_cpython::model::Model;
 use wmr_memory::{Image, Reader, Target};
@@ -35,6 +36,8 @@ struct Native<'a> {
     target: &'a Target,
     blocks: &'a Blocks,
     census: &'a mut Census,
+    /// The blocks that were unnamed, or known by who holds them alone, before: few of all.
+    open: Vec<u32>,
     /// Images in address order: looked up once or more a word.
     images: Images<'a>,
 }
@@ -47,7 +50,8 @@ pub(crate) fn name(
     blocks: &Blocks,
     census: &mut Census,
 ) -> Vec<KnownRange> {
-    let mut native = Native { target, blocks, census, images: Images::new(target) };
+    let open = open(census);
+    let mut native = Native { target, blocks, census, open, images: Images::new(target) };
     let mut sources = native.held();
     if let Some(model) = model {
         native.name_fields(model);
@@ -92,37 +96,50 @@ impl Native<'_> {
         self.census.holders().map(|(block, _)| block).collect()
     }
 
-    /// Is a block known by who holds it alone? It may learn what it is.
-    fn held_alone(&self) -> impl Fn(Mark) -> bool + Sync + '_ {
-        |mark| {
-            mark.as_kind().is_some_and(|kind| {
-                let kind = self.census.kinds.get(kind);
-                kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
-            })
-        }
+    /// Asks of each unnamed block what it is; in address order.
+    fn ask_unnamed<T: Send>(&self, ask: impl Fn(&mut Reader, Block) -> Option<T> + Sync) -> Vec<(u32, T)> {
+        self.ask(|mark| mark.is_none(), ask)
     }
 
-    /// Asks of each unnamed block, and of those `also` takes, what it is; in address order.
+    /// The same, of those too that are known by who holds them alone: they may learn what they are.
+    fn ask_open<T: Send>(&self, ask: impl Fn(&mut Reader, Block) -> Option<T> + Sync) -> Vec<(u32, T)> {
+        self.ask(|mark| mark.is_none() || is_held_alone(self.census, mark), ask)
+    }
+
     fn ask<T: Send>(
         &self,
-        also: impl Fn(Mark) -> bool + Sync,
+        of: impl Fn(Mark) -> bool + Sync,
         ask: impl Fn(&mut Reader, Block) -> Option<T> + Sync,
     ) -> Vec<(u32, T)> {
-        // The column of marks alone is looked through: few blocks of many are asked.
-        let marks = self.census.marks().par_iter().enumerate();
-        marks
-            .filter(|(_, mark)| mark.is_none() || also(**mark))
-            .map_init(
-                || self.target.reader(),
-                |reader, (id, _)| Some((id as u32, ask(reader, self.blocks.block(id as u32))?)),
-            )
+        self.open
+            .par_iter()
+            .filter(|&&id| of(self.census.mark(id)))
+            .map_init(|| self.target.reader(), |reader, &id| Some((id, ask(reader, self.blocks.block(id))?)))
             .flatten_iter()
             .collect()
     }
 }
 
+/// Is a block known by who holds it alone?
+fn is_held_alone(census: &Census, mark: Mark) -> bool {
+    mark.as_kind().is_some_and(|kind| {
+        let kind = census.kinds.get(kind);
+        kind.sure == Sure::Owner && kind.kind.starts_with("data of ")
+    })
+}
+
+fn open(census: &Census) -> Vec<u32> {
+    let held: Vec<bool> =
+        (0..census.kinds.len() as KindId).map(|id| is_held_alone(census, Mark::kind(id))).collect();
+    let is_open = |mark: Mark| match mark.as_kind() {
+        Some(kind) => held[kind as usize],
+        None => mark.is_none(),
+    };
+    census.marks().iter().zip(0..).filter(|(mark, _)| is_open(**mark)).map(|(_, id)| id).collect()
+}
+
 /// What part of an image an address lies in.
-struct Images<'a>(Vec<(std::ops::Range<u64>, bool, &'a Image)>);
+struct Images<'a>(Vec<(Range<u64>, bool, &'a Image)>);
 
 impl<'a> Images<'a> {
     fn new(target: &'a Target) -> Self {
@@ -146,4 +163,21 @@ impl<'a> Images<'a> {
 fn file_name(image: &Image) -> String {
     let path = String::from_utf8_lossy(&image.path);
     path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// The words of a range, as far as they can be read.
+fn for_each_word(reader: &mut Reader, range: Range<u64>, mut f: impl FnMut(u64)) {
+    const PAGE: u64 = 4096;
+    let mut at = range.start.next_multiple_of(8);
+    let mut scratch = Vec::new();
+    while at < range.end {
+        // Up to a page's end: the next one may not be there.
+        let end = (at / PAGE + 1).saturating_mul(PAGE).min(range.end);
+        if let Ok(bytes) = reader.window(at, (end - at) as usize, &mut scratch) {
+            for word in bytes.as_chunks::<8>().0 {
+                f(u64::from_le_bytes(*word));
+            }
+        }
+        at = end;
+    }
 }

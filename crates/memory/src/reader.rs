@@ -9,14 +9,21 @@ fn slot(addr: u64) -> usize {
     (addr >> SLOT_SHIFT) as usize % SLOTS
 }
 
-/// A cursor over a [`Memory`]: remembers the extent it read last, so that neighbouring reads cost a
+fn contains(kept: &Option<Window>, addr: u64) -> bool {
+    kept.as_ref().is_some_and(|window| window.get(addr, 1).is_some())
+}
+
+/// A cursor over a [`Memory`]: remembers the bytes it read from last, so that neighbouring reads cost a
 /// bounds check, and keeps the windows it was lent last by sources that are streamed.
 ///
 /// Little-endian, 64-bit targets.
 pub struct Reader<'m> {
     memory: &'m dyn Memory,
     start: u64,
-    bytes: &'m [u8],
+    /// What was read from last: an extent of the memory, or one of the `windows`. In the second case it
+    /// lives no longer than that window stays in its slot, and is never handed out as `'m`.
+    near: &'m [u8],
+    is_extent: bool,
     /// Allocated on the first read that needs it.
     windows: Vec<Option<Window>>,
 }
@@ -29,52 +36,50 @@ impl Clone for Reader<'_> {
 
 impl<'m> Reader<'m> {
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Reader { memory, start: 0, bytes: &[], windows: Vec::new() }
+        Reader { memory, start: 0, near: &[], is_extent: false, windows: Vec::new() }
     }
 
     pub fn memory(&self) -> &'m dyn Memory {
         self.memory
     }
 
-    /// The bytes `addr..addr + len` of the extent read last.
+    /// From `addr` to the end of what was read from last.
     #[inline]
-    fn at_hand(&self, addr: u64, len: usize) -> Option<&'m [u8]> {
-        let at = addr.wrapping_sub(self.start) as usize;
-        if at < self.bytes.len() && len <= self.bytes.len() - at {
-            return Some(&self.bytes[at..at + len]);
-        }
-        None
+    fn at_hand(&self, addr: u64) -> Option<&[u8]> {
+        self.near.get(addr.wrapping_sub(self.start) as usize..)
     }
 
     /// The bytes `addr..addr + len` where they are held contiguously.
     fn held(&mut self, addr: u64, len: usize) -> Option<&'m [u8]> {
-        if let Some(bytes) = self.at_hand(addr, len) {
+        let inside = |start: u64, bytes: &'m [u8]| {
+            let at = addr.wrapping_sub(start) as usize;
+            bytes.get(at..at.checked_add(len)?)
+        };
+        if self.is_extent
+            && let Some(bytes) = inside(self.start, self.near)
+        {
             return Some(bytes);
         }
         let (start, bytes) = self.memory.extent(addr)?;
-        self.start = start;
-        self.bytes = bytes;
-        let at = (addr - start) as usize;
-        bytes.get(at..at.checked_add(len)?)
+        (self.start, self.near, self.is_extent) = (start, bytes, true);
+        inside(start, bytes)
     }
 
     /// Fills `buf` from `addr`, all or nothing.
     #[inline]
     pub fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        if let Some(bytes) = self.at_hand(addr, buf.len()) {
-            buf.copy_from_slice(bytes);
-            return Ok(());
+        match self.at_hand(addr).and_then(|bytes| bytes.get(..buf.len())) {
+            Some(bytes) => buf.copy_from_slice(bytes),
+            None => self.read_further(addr, buf)?,
         }
-        if let Some(bytes) = self.window_at(addr).and_then(|window| window.get(addr, buf.len())) {
-            buf.copy_from_slice(bytes);
-            return Ok(());
-        }
-        self.read_slow(addr, buf)
+        Ok(())
     }
 
-    #[cold]
-    fn read_slow(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        if let Some(bytes) = self.held(addr, buf.len()) {
+    /// Reads what is not at hand.
+    #[inline(never)]
+    fn read_further(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let known = self.windows.get(slot(addr)).is_some_and(|kept| contains(kept, addr));
+        if !known && let Some(bytes) = self.held(addr, buf.len()) {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
@@ -92,16 +97,19 @@ impl<'m> Reader<'m> {
             self.windows.resize(SLOTS, None);
         }
         let slot = &mut self.windows[slot(addr)];
-        if slot.as_ref().is_none_or(|window| window.get(addr, 1).is_none()) {
-            *slot = Some(self.memory.window(addr)?);
+        if !contains(slot, addr) {
+            let window = self.memory.window(addr)?;
+            // What was in the slot may be what was read from last.
+            (self.near, self.is_extent) = (&[], false);
+            *slot = Some(window);
         }
-        slot.as_ref()?.get(addr, len)
-    }
-
-    /// The window that is remembered in the place of those around `addr`.
-    #[inline]
-    fn window_at(&self, addr: u64) -> Option<&Window> {
-        self.windows.get(slot(addr))?.as_ref()
+        let window = slot.as_ref()?;
+        // SAFETY: the bytes are behind an `Arc` that stays in the slot until the lines above replace it,
+        // and they forget `near` first. No function returns `near` for longer than `self` is borrowed
+        // unless `is_extent`.
+        self.near = unsafe { &*std::ptr::from_ref::<[u8]>(&window.bytes) };
+        (self.start, self.is_extent) = (window.start, false);
+        self.at_hand(addr)?.get(..len)
     }
 
     /// A window of `len` bytes for a linear pass: borrowed where the source holds it, else read into
@@ -148,16 +156,23 @@ impl<'m> Reader<'m> {
 
     #[inline]
     pub fn array<const N: usize>(&mut self, addr: u64) -> Result<[u8; N], Fault> {
+        if let Some(bytes) = self.at_hand(addr).and_then(|bytes| bytes.first_chunk()) {
+            return Ok(*bytes);
+        }
         let mut out = [0; N];
-        self.read(addr, &mut out)?;
+        self.read_further(addr, &mut out)?;
         Ok(out)
     }
 
     /// A few bytes whose neighbourhood is not asked for: a streamed source reads just them, not the window
     /// around them.
     pub fn peek<const N: usize>(&mut self, addr: u64) -> Result<[u8; N], Fault> {
+        if let Some(bytes) = self.at_hand(addr).and_then(|bytes| bytes.first_chunk()) {
+            return Ok(*bytes);
+        }
         let mut out = [0; N];
-        if let Some(bytes) = self.window_at(addr).and_then(|window| window.get(addr, N)) {
+        let kept = self.windows.get(slot(addr)).and_then(Option::as_ref);
+        if let Some(bytes) = kept.and_then(|window| window.get(addr, N)) {
             out.copy_from_slice(bytes);
         } else if let Some(bytes) = self.held(addr, N) {
             out.copy_from_slice(bytes);

@@ -27,7 +27,7 @@ impl Native<'_> {
     /// Names C++ objects by class; returns them in address order.
     pub(super) fn name_cpp(&mut self) -> Vec<CppObject> {
         // The first look is only whether it may be: few blocks begin with an address in an image.
-        let candidates = self.ask(self.held_alone(), |reader, block| {
+        let candidates = self.ask_open(|reader, block| {
             let word = reader.u64(block.start).ok()?;
             let (_, exec) = self.images.at(word)?;
             (!exec && word.is_multiple_of(8)).then_some(word)

@@ -58,7 +58,7 @@ impl Native<'_> {
             return Vec::new();
         };
         let roots = self.fundamental(gobject);
-        let found = self.ask(self.held_alone(), |reader, block| self.instances(reader, block, &roots));
+        let found = self.ask_open(|reader, block| self.instances(reader, block, &roots));
         let mut quarks: Vec<u64> =
             found.iter().flat_map(|(_, (_, list))| list).map(|i| u64::from(i.ty.quark)).collect();
         quarks.sort_unstable();

@@ -26,20 +26,17 @@ enum Seen {
 
 impl Native<'_> {
     pub(super) fn describe_the_rest(&mut self) {
-        let found = self.ask(
-            |_| false,
-            |reader, block| {
-                if let Some(text) = text_in(reader, block) {
-                    return Some(text);
-                }
-                let words = (block.usable / 8).min(MAX_WORDS);
-                let address = (0..words).find_map(|i| {
-                    let word = reader.u64(block.start + 8 * i).ok()?;
-                    self.images.at(word).map(|(image, _)| image.segments.first())?.map(|_| word)
-                });
-                Some(address.map_or(Seen::Nothing, Seen::Image))
-            },
-        );
+        let found = self.ask_unnamed(|reader, block| {
+            if let Some(text) = text_in(reader, block) {
+                return Some(text);
+            }
+            let words = (block.usable / 8).min(MAX_WORDS);
+            let address = (0..words).find_map(|i| {
+                let word = reader.u64(block.start + 8 * i).ok()?;
+                self.images.at(word).map(|(image, _)| image.segments.first())?.map(|_| word)
+            });
+            Some(address.map_or(Seen::Nothing, Seen::Image))
+        });
         let mut sizes: FxHashMap<u64, u32> = FxHashMap::default();
         for (block, seen) in &found {
             if matches!(seen, Seen::Image(_) | Seen::Nothing) {

@@ -1,7 +1,7 @@
 //! Anonymous mappings that are no allocator's we walk: whose data points into them. A library with an
 //! allocator of its own (jemalloc, mimalloc) has its memory there. That tells where to look, it is no name.
 
-use super::file_name;
+use super::{file_name, for_each_word};
 use crate::kinds::{Domain, Sure};
 use crate::ledger::KnownRange;
 use std::cmp::Reverse;
@@ -29,13 +29,12 @@ pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange])
     for image in &target.images {
         words.fill(0);
         for range in image.writable() {
-            for at in (range.start.next_multiple_of(8)..range.end).step_by(8) {
-                let Ok(word) = reader.u64(at) else { continue };
+            for_each_word(&mut reader, range, |word| {
                 let index = open.partition_point(|mapping| mapping.end <= word);
                 if open.get(index).is_some_and(|mapping| mapping.contains(word)) {
                     words[index] = words[index].saturating_add(1);
                 }
-            }
+            });
         }
         for (owner, words) in owners.iter_mut().zip(&words).filter(|(_, words)| **words > 0) {
             *owner = owner.take().max(Some((*words, Reverse(file_name(image)))));

@@ -36,7 +36,7 @@ impl Native<'_> {
     }
 
     fn name_images(&mut self, xlib: &Image) {
-        let found = self.ask(self.held_alone(), |reader, block| {
+        let found = self.ask_open(|reader, block| {
             if block.usable < XIMAGE_FUNCTIONS.end {
                 return None;
             }
@@ -58,7 +58,7 @@ impl Native<'_> {
     /// The library begins with its memory functions, as some others do, and has modules that lead back to it;
     /// a module has the library and them, a face its module and them.
     fn name_fonts(&mut self, freetype: &Image) -> Vec<u32> {
-        let memories = self.ask(self.held_alone(), |reader, block| {
+        let memories = self.ask_open(|reader, block| {
             if block.usable < FT_MEMORY {
                 return None;
             }
@@ -78,13 +78,13 @@ impl Native<'_> {
             let back = reader.u64(module.wrapping_add(FT_MODULE_LIBRARY)).ok()?;
             (memories.contains(&memory) && back == block.start).then_some(block.start)
         };
-        let libraries = self.ask(self.held_alone(), library);
+        let libraries = self.ask_open(library);
         let libraries = self.all_named("FreeType library", libraries, &mut sources);
         let module = |reader: &mut Reader, block: Block| {
             let [_, library, memory] = words::<3>(reader, block.start)?;
             (libraries.contains(&library) && memories.contains(&memory)).then_some(block.start)
         };
-        let modules = self.ask(self.held_alone(), module);
+        let modules = self.ask_open(module);
         let modules = self.all_named("FreeType module", modules, &mut sources);
         let face = |reader: &mut Reader, block: Block| {
             let count = (block.usable / 8).min(FT_FACE_WORDS);
@@ -96,7 +96,7 @@ impl Native<'_> {
                 })
                 .then_some(block.start)
         };
-        let faces = self.ask(self.held_alone(), face);
+        let faces = self.ask_open(face);
         self.all_named("FreeType face", faces, &mut sources);
         sources
     }

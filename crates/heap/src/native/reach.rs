@@ -3,16 +3,16 @@
 //! A block belongs to what points at its very start. The search goes level by level, and in each level
 //! the first to point wins, in address order: the result depends on nothing else.
 
-use super::{Native, file_name};
+use super::{Native, file_name, for_each_word};
 use crate::claims::NOBODY;
 use crate::kinds::{Domain, KindId, Sure};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::Range;
 use wmr_memory::{Image, Reader};
 
-/// Bytes of a block that are looked at for pointers, and at a time.
+/// Bytes of a block that are looked at for pointers.
 const MAX_SCAN: u64 = 16 << 20;
-const WINDOW: u64 = 4096;
 /// Among so many words at a block's beginning an object has its type, whatever heads it has.
 const OBJECT_WORDS: u64 = 8;
 
@@ -132,25 +132,15 @@ impl Native<'_> {
     }
 
     /// The unnamed blocks at whose start a word of the range points.
-    fn starts_in(&self, reader: &mut Reader, range: std::ops::Range<u64>, mut f: impl FnMut(u32)) {
-        let mut at = range.start.next_multiple_of(8);
-        let mut scratch = Vec::new();
-        while at < range.end {
-            // Up to a page's end: the next one may not be there.
-            let end = (at / WINDOW + 1).saturating_mul(WINDOW).min(range.end);
-            if let Ok(bytes) = reader.window(at, (end - at) as usize, &mut scratch) {
-                for word in bytes.as_chunks::<8>().0 {
-                    let word = u64::from_le_bytes(*word);
-                    if word != 0
-                        && word.is_multiple_of(16)
-                        && let Some(id) = self.blocks.at(word)
-                        && self.census.mark(id).is_none()
-                    {
-                        f(id);
-                    }
-                }
+    fn starts_in(&self, reader: &mut Reader, range: Range<u64>, mut f: impl FnMut(u32)) {
+        for_each_word(reader, range, |word| {
+            if word != 0
+                && word.is_multiple_of(16)
+                && let Some(id) = self.blocks.at(word)
+                && self.census.mark(id).is_none()
+            {
+                f(id);
             }
-            at = end;
-        }
+        });
     }
 }

@@ -11,7 +11,7 @@ const ARENA_HEADER: u64 = 32;
 impl Native<'_> {
     pub(super) fn name_signatures(&mut self) {
         self.name_files();
-        let found = self.ask(|_| false, |reader, block| arena_block(reader, block).then_some(()));
+        let found = self.ask_unnamed(|reader, block| arena_block(reader, block).then_some(()));
         if found.is_empty() {
             return;
         }
@@ -24,7 +24,7 @@ impl Native<'_> {
     /// Streams of libc, and their buffers: what was in a buffer's memory before may still be there, and
     /// is not libc's.
     fn name_files(&mut self) {
-        let found = self.ask(|_| false, |reader, block| self.stream(reader, block));
+        let found = self.ask_unnamed(|reader, block| self.stream(reader, block));
         let stream = self.intern(Domain::Native, "FILE", Sure::Signature);
         let buffer = self.intern(Domain::Native, FILE_BUFFER, Sure::Owner);
         // The standard streams are static.

@@ -5,6 +5,7 @@
 
 use super::Native;
 use crate::kinds::{Domain, Sure};
+use crate::marks::Mark;
 use wmr_alloc::Block;
 use wmr_cpython::model::Model;
 use wmr_memory::Reader;
@@ -35,16 +36,14 @@ impl Native<'_> {
         if is_owner.iter().all(Option::is_none) {
             return;
         }
-        let objects = self.ask(
-            |mark| mark.as_object().is_some_and(|id| is_owner[id as usize].is_some()),
-            |_, block| {
-                let id = self.census.mark(block.id).as_object()?;
-                Some((is_owner[id as usize]?, id))
-            },
-        );
+        let owner = |(block, mark): (u32, &Mark)| {
+            let id = mark.as_object()?;
+            Some((block, is_owner[id as usize]?, id))
+        };
+        let objects: Vec<_> = (0..).zip(self.census.marks()).filter_map(owner).collect();
         let mut reader = self.target.reader();
         let mut level = Vec::new();
-        for (block, (name, id)) in objects {
+        for (block, name, id) in objects {
             let at = self.blocks.block(block);
             let shape = self.census.types[id as usize].shape;
             let object = model.unpad(&mut reader, at.start, at.usable).data + u64::from(shape.presize);
@@ -59,13 +58,10 @@ impl Native<'_> {
             }
         }
         // The cache's table leads to the headers behind the pages, not to blocks.
-        let pages = self.ask(
-            |_| false,
-            |reader, block| {
-                self.sized_block(reader, block.start + SIZE_WORD)?;
-                holds_page(reader, block).then_some(())
-            },
-        );
+        let pages = self.ask_unnamed(|reader, block| {
+            self.sized_block(reader, block.start + SIZE_WORD)?;
+            holds_page(reader, block).then_some(())
+        });
         let page = self.intern(Domain::Native, "sqlite page cache", Sure::Signature);
         for (block, ()) in pages {
             self.set(block, page);
