@@ -359,7 +359,8 @@ impl Blocks {
         }
     }
 
-    #[inline]
+    // In loops over millions of blocks.
+    #[inline(always)]
     fn block_in(&self, span: &Span, id: u32, bit: u64) -> Block {
         let start = self.start_in(span, bit);
         let (bytes, usable) = match span.kind {

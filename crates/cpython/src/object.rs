@@ -98,8 +98,9 @@ impl<'a, 't> Identifier<'a, 't> {
                 continue;
             };
             let shape = *shape;
-            if let Some(object) = self.accept(reader, allocation, source, addr, shape) {
-                return Some(object);
+            if let Some(evidence) = self.accept(reader, &allocation, source, addr, &shape) {
+                let tracked = evidence == Evidence::Linked;
+                return Some(Object { addr, shape, evidence, tracked });
             }
         }
         None
@@ -108,11 +109,11 @@ impl<'a, 't> Identifier<'a, 't> {
     fn accept(
         &mut self,
         reader: &mut Reader,
-        allocation: Allocation,
+        allocation: &Allocation,
         source: Source,
         addr: u64,
-        shape: Shape,
-    ) -> Option<Object> {
+        shape: &Shape,
+    ) -> Option<Evidence> {
         match self.model.refcount(reader, addr).ok()? {
             RefCount::Implausible => return None,
             RefCount::Count(n) if n >= LEAST_ADDRESS && self.is_object(n) => return None,
@@ -127,19 +128,18 @@ impl<'a, 't> Identifier<'a, 't> {
             // What the collector vouches for may lie in a block that was made for more, and a C type's
             // claim of its own size may be wrong.
             let header = u64::from(shape.presize) + self.model.layout.object.size;
-            let need = if shape.family == Family::Plain { None } else { self.need(reader, addr, &shape) };
-            Need { least: need.map_or(header, |need| need.least), most: u64::MAX, resized: true }
+            let need = if shape.family == Family::Plain { None } else { self.need(reader, addr, shape) };
+            Need::at_least(need.map_or(header, |need| need.least))
         } else {
-            self.need(reader, addr, &shape)?
+            self.need(reader, addr, shape)?
         };
         if !fits(need, allocation, source) {
             return None;
         }
-        if !linked && !self.plausible(reader, allocation, source, addr, &shape, need.least) {
+        if !linked && !self.plausible(reader, allocation, source, addr, shape, need) {
             return None;
         }
-        let evidence = if linked { Evidence::Linked } else { Evidence::Plausible };
-        Some(Object { addr, shape, evidence, tracked: linked })
+        Some(if linked { Evidence::Linked } else { Evidence::Plausible })
     }
 
     /// An array of pointers may begin like an object: in a program that is not position-independent
@@ -188,7 +188,7 @@ impl<'a, 't> Identifier<'a, 't> {
         let capacity = u64::from(reader.u8(addr + u64::from(shape.basicsize)).ok()?);
         let least = need.least + inline_values_bytes(capacity);
         let most = need.most.saturating_add(inline_values_bytes(capacity + 1));
-        Some(Need { least, most, resized: need.resized })
+        Some(Need { least, most, ..need })
     }
 
     fn need_without_values(&mut self, reader: &mut Reader, addr: u64, shape: &Shape) -> Option<Need> {
@@ -196,12 +196,12 @@ impl<'a, 't> Identifier<'a, 't> {
         let presize = u64::from(shape.presize);
         let base = presize + u64::from(shape.basicsize);
         let item = u64::from(shape.itemsize);
-        let exact = |bytes| Some(Need { least: bytes, most: bytes, resized: false });
+        let exact = |bytes| Some(Need { least: bytes, most: bytes, resized: false, terminator: 0 });
         match shape.family {
             Family::Int => {
                 let digits = digits(self.model, reader, addr)?;
                 // A difference keeps the block of its operands: only the lower bound is known.
-                Some(Need { least: base + 4 * digits, most: u64::MAX, resized: true })
+                Some(Need::at_least(base + 4 * digits))
             }
             Family::Str => {
                 let s = str_shape(model, reader, addr)?;
@@ -212,7 +212,7 @@ impl<'a, 't> Identifier<'a, 't> {
                 }
                 let header = if s.ascii { layout.ascii?.size } else { layout.compact?.size };
                 let bytes = presize + header + (s.length + 1) * s.kind;
-                Some(Need { least: bytes, most: bytes, resized: true })
+                Some(Need { least: bytes, most: bytes, resized: true, terminator: s.kind as u8 })
             }
             Family::Tuple => {
                 let n = self.count(reader, addr, item)?;
@@ -220,27 +220,27 @@ impl<'a, 't> Identifier<'a, 't> {
                 // `tp_alloc` of a heap subclass adds a sentinel item; a structseq has hidden fields
                 // past its visible length (`os.stat_result`: 10 of 19 and more).
                 let most = if shape.is_tuple() { bytes } else { bytes + MAX_HIDDEN_FIELDS * item };
-                Some(Need { least: bytes, most, resized: true })
+                Some(Need { least: bytes, most, resized: true, terminator: 0 })
             }
             Family::Bytes => {
                 let n = self.count(reader, addr, item)?;
                 let bytes = base + n;
                 let most = if shape.is_heap_type() { bytes + 8 } else { bytes };
-                Some(Need { least: bytes, most, resized: true })
+                Some(Need { least: bytes, most, resized: true, terminator: 1 })
             }
             Family::Generator => {
                 let bytes = self.generator_bytes(reader, addr, shape)?;
-                Some(Need { least: bytes, most: u64::MAX, resized: true })
+                Some(Need::at_least(bytes))
             }
-            Family::Frame => Some(Need { least: base, most: u64::MAX, resized: true }),
+            Family::Frame => Some(Need::at_least(base)),
             Family::Type => {
                 // Slots' member definitions follow (one extra for the sentinel).
                 let n = self.count(reader, addr, item)?;
-                Some(Need { least: base + n * item, most: base + (n + 1) * item, resized: false })
+                Some(Need { most: base + (n + 1) * item, ..exact(base + n * item)? })
             }
             _ if item != 0 => {
                 let n = self.count(reader, addr, item)?;
-                Some(Need { least: base + n * item, most: u64::MAX, resized: true })
+                Some(Need::at_least(base + n * item))
             }
             _ => exact(base),
         }
@@ -270,17 +270,17 @@ impl<'a, 't> Identifier<'a, 't> {
     fn plausible(
         &mut self,
         reader: &mut Reader,
-        allocation: Allocation,
+        allocation: &Allocation,
         source: Source,
         addr: u64,
         shape: &Shape,
-        least: u64,
+        need: Need,
     ) -> bool {
         let model = self.model;
         // Under pymalloc a small object gets into a malloc chunk only by shrinking in place there.
         if source == Source::Malloc
             && model.pymalloc
-            && least <= SMALL_REQUEST
+            && need.least <= SMALL_REQUEST
             && !matches!(
                 shape.family,
                 Family::Str | Family::Bytes | Family::Tuple | Family::Int | Family::Frame
@@ -288,17 +288,12 @@ impl<'a, 't> Identifier<'a, 't> {
         {
             return false;
         }
-        let end = allocation.data + least;
+        let end = allocation.data + need.least;
         match shape.family {
-            Family::Str => {
-                let Some(s) = str_shape(model, reader, addr) else { return false };
-                // The terminator is part of the object.
-                !s.compact
-                    || reader
-                        .array::<4>(end - 4)
-                        .is_ok_and(|b| b[4 - s.kind.min(4) as usize..].iter().all(|b| *b == 0))
+            Family::Str | Family::Bytes => {
+                let last = reader.array::<4>(end - 4).unwrap_or([1; 4]);
+                last[4 - usize::from(need.terminator.min(4))..].iter().all(|byte| *byte == 0)
             }
-            Family::Bytes => reader.u8(end - 1).is_ok_and(|b| b == 0),
             Family::Int => self.int_plausible(reader, allocation, source, addr),
             Family::Tuple => self.items_plausible(reader, addr + model.layout.tuple.ob_item, addr),
             Family::Type => {
@@ -312,7 +307,7 @@ impl<'a, 't> Identifier<'a, 't> {
     fn int_plausible(
         &mut self,
         reader: &mut Reader,
-        allocation: Allocation,
+        allocation: &Allocation,
         source: Source,
         addr: u64,
     ) -> bool {
@@ -363,6 +358,15 @@ struct Need {
     most: u64,
     /// `realloc` may have left it in a block made for more.
     resized: bool,
+    /// Bytes at the end of `least` that are part of the object and zero.
+    terminator: u8,
+}
+
+impl Need {
+    /// Only the lower bound is known.
+    fn at_least(least: u64) -> Need {
+        Need { least, most: u64::MAX, resized: true, terminator: 0 }
+    }
 }
 
 /// How a claimed size compares with the allocation.
@@ -378,15 +382,15 @@ pub enum Room {
 /// Compares `claim` bytes, pre-header included, with an allocation; `slack`: what an allocator of objects
 /// may have added, a sentinel item.
 pub fn room(claim: u64, slack: u64, allocation: Allocation, source: Source) -> Room {
-    let need = Need { least: claim, most: claim.saturating_add(slack), resized: false };
+    let need = Need { least: claim, most: claim.saturating_add(slack), resized: false, terminator: 0 };
     match claim > allocation.size {
         true => Room::TooLittle,
-        false if fits(need, allocation, source) => Room::Enough,
+        false if fits(need, &allocation, source) => Room::Enough,
         false => Room::TooMuch,
     }
 }
 
-fn fits(need: Need, allocation: Allocation, source: Source) -> bool {
+fn fits(need: Need, allocation: &Allocation, source: Source) -> bool {
     if need.least > allocation.size {
         return false;
     }

@@ -135,7 +135,8 @@ fn open(census: &Census) -> Vec<u32> {
         Some(kind) => held[kind as usize],
         None => mark.is_none(),
     };
-    census.marks().iter().zip(0..).filter(|(mark, _)| is_open(**mark)).map(|(_, id)| id).collect()
+    let marks = census.marks().par_iter().enumerate();
+    marks.filter(|(_, mark)| is_open(**mark)).map(|(id, _)| id as u32).collect()
 }
 
 /// What part of an image an address lies in.

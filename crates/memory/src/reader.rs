@@ -1,7 +1,7 @@
 use crate::{Fault, Memory, Window};
 
 /// Windows of a streamed source that a cursor remembers; direct-mapped, a power of two.
-const SLOTS: usize = 256;
+const SLOTS: usize = 64;
 /// Neighbouring windows get neighbouring slots: the least a source lends out.
 const SLOT_SHIFT: u32 = 14;
 
@@ -194,5 +194,88 @@ impl<'m> Reader<'m> {
             }
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Why;
+    use proptest::prelude::*;
+
+    /// Pieces of 16 KiB that are held, streamed or missing by turns, and whose windows take the same few
+    /// slots of a cursor. The byte at an address is told by the address.
+    struct Mixed(Vec<(u64, Vec<u8>)>);
+
+    const PIECE: u64 = 1 << SLOT_SHIFT;
+
+    fn byte(addr: u64) -> u8 {
+        (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8
+    }
+
+    impl Mixed {
+        fn new() -> Mixed {
+            let starts = (0..12u64).map(|n| (1 << 30) + (n % 3 + n / 3 * SLOTS as u64) * PIECE);
+            let piece = |start: u64| (start, (start..start + PIECE).map(byte).collect());
+            Mixed(starts.map(piece).collect())
+        }
+
+        /// Which piece, of which every third is held and another one missing.
+        fn piece(&self, addr: u64) -> Option<(usize, &(u64, Vec<u8>))> {
+            let found = self.0.iter().enumerate().find(|(_, piece)| addr & !(PIECE - 1) == piece.0);
+            found.filter(|(at, _)| at % 7 != 5)
+        }
+    }
+
+    impl Memory for Mixed {
+        fn extent(&self, addr: u64) -> Option<(u64, &[u8])> {
+            self.piece(addr).filter(|(at, _)| at % 3 == 1).map(|(_, piece)| (piece.0, &piece.1[..]))
+        }
+
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
+            for (at, out) in (addr..).zip(buf) {
+                let (_, piece) = self.piece(at).ok_or(Fault::new(at, Why::NotMapped))?;
+                *out = piece.1[(at % PIECE) as usize];
+            }
+            Ok(())
+        }
+
+        fn window(&self, addr: u64) -> Option<Window> {
+            let (at, piece) = self.piece(addr)?;
+            (at % 3 != 1).then(|| Window { start: piece.0, bytes: piece.1.as_slice().into() })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_read_before_the_bytes_are_those_of_the_address(
+            reads in prop::collection::vec((0usize..12, -9i64..9, 0u8..6), 1..200)
+        ) {
+            let memory = Mixed::new();
+            let mut reader = Reader::new(&memory);
+            for (piece, offset, how) in reads {
+                let base = memory.0[piece].0;
+                // Around the borders of pieces, and in their middle.
+                let addr = if offset % 2 == 0 { base + 5000 } else { base }.wrapping_add_signed(offset);
+                let len = [8, 4, 1, 8, 9, 16][how as usize];
+                let got = match how {
+                    0 => reader.u64(addr).map(|word| word.to_le_bytes().to_vec()),
+                    1 => reader.u32(addr).map(|word| word.to_le_bytes().to_vec()),
+                    2 => reader.u8(addr).map(|byte| vec![byte]),
+                    3 => reader.peek::<8>(addr).map(|bytes| bytes.to_vec()),
+                    4 => {
+                        let mut scratch = Vec::new();
+                        reader.window(addr, len, &mut scratch).map(<[u8]>::to_vec)
+                    }
+                    _ => {
+                        let mut out = vec![0; len];
+                        reader.read(addr, &mut out).map(|()| out)
+                    }
+                };
+                let there = (0..len as u64).all(|at| memory.piece(addr.wrapping_add(at)).is_some());
+                let expected = (0..len as u64).map(|at| byte(addr.wrapping_add(at))).collect::<Vec<_>>();
+                prop_assert_eq!(got.ok(), there.then_some(expected), "{:#x} by {}", addr, how);
+            }
+        }
     }
 }

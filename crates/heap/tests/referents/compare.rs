@@ -40,7 +40,7 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
     let mut reader = target.reader();
     let mut object = |addr: u64| {
         let shape = cache.type_of(&mut target.reader(), addr)?;
-        Some(Object { addr, shape, evidence: Evidence::Plausible, tracked: false })
+        Some(Object { addr, shape: *shape, evidence: Evidence::Plausible, tracked: false })
     };
     // A table of strings alone is not asked for them; Python 2 asks for all.
     let mut keys = TypeCache::new(&types, target.reader());

@@ -174,7 +174,7 @@ fn refer(target: &Target, model: &Model, blocks: &Blocks) {
     let (mut asked, mut labelled) = (0, 0);
     for addr in (STATICS..STATICS + STATICS_BYTES as u64).chain(ARENA..ARENA + 7 * POOL).step_by(8) {
         let Some(shape) = cache.type_of(&mut reader, addr) else { continue };
-        let object = Object { addr, shape, evidence: Evidence::Plausible, tracked: false };
+        let object = Object { addr, shape: *shape, evidence: Evidence::Plausible, tracked: false };
         let mut found = Vec::new();
         references(model, &mut reader, &object, &mut |r| found.push(r));
         asked += 1;

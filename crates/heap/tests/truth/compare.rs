@@ -180,7 +180,7 @@ impl Truth {
                 // Gone since, and its memory used again.
                 continue;
             }
-            let object = Object { addr: *addr, shape, evidence: Evidence::Plausible, tracked: false };
+            let object = Object { addr: *addr, shape: *shape, evidence: Evidence::Plausible, tracked: false };
             let ours = sizeof(model, &mut reader, &object);
             if ours == Some(*theirs) {
                 equal += 1;
