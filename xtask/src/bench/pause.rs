@@ -38,7 +38,8 @@ pub fn run(runs: u32, tag: &str, mib: u64) -> Result<()> {
         started.context("w2")
     };
     let asked = Asked { pause: 15.0, per_gib: false, lost: Some(300.0) };
-    match measure(&wmr, &workload, runs, false) {
+    let measured = measure(&wmr, &workload, runs, false);
+    match measured.and_then(|got| Ok(Got { watched: Some(watched(&wmr, &mut workload()?)?), ..got })) {
         Ok(got) => print(&format!("w2 on {}", python.version), &asked, &got),
         // The packages it wants are lacking: that does not cost the others.
         Err(why) => println!("\nw2: {why:#}"),
@@ -109,37 +110,57 @@ fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_
         got.round.push(alone.wall / alone.count);
         got.huge_after.push(rollup(&target, "AnonHugePages:")? as f64);
     }
-    if !anew_each_time {
-        got.watched = watched(wmr, &mut target).ok();
-    }
     Ok(got)
 }
 
 /// Looks of `wmr watch`, and the time between them.
 const LOOKS: u32 = 4;
 const EVERY: Duration = Duration::from_secs(10);
+/// Rounds that began so long before or after a look may have been disturbed by it: the capture's time is that of
+/// the pause.
+const BEFORE: f64 = 1000.0;
+const AFTER: f64 = 3000.0;
 
 /// Which part of its time a process loses to pauses and copies of pages while `wmr watch` looks at it: a process
-/// that touches all it has without pause, so that each page has to be copied that can be. Waiting for a CPU that
-/// it shares with who looks is not counted.
+/// that touches all it has without pause, so that each page has to be copied that can be. What rounds about each
+/// look took longer than those between the looks do: over ten seconds rounds differ by more than is asked for.
+/// Waiting for a CPU that it shares with who looks is not counted.
 fn watched(wmr: &Path, target: &mut Target) -> Result<f64> {
-    // As long without: rounds differ by more than what is asked for here.
-    let alone = touch(target, |_| {
-        std::thread::sleep(EVERY * LOOKS);
-        Ok(())
-    })?;
-    let busy = touch(target, |pid| {
-        let (pid, looks) = (pid.to_string(), LOOKS.to_string());
+    let mut looks = Vec::new();
+    let said = probe(target, "rounds", |pid| {
+        let (pid, times) = (pid.to_string(), LOOKS.to_string());
         let mut command = Command::new(wmr);
-        command.args(["watch", &pid, "--every", "10s", "--times", &looks, "--json"]);
+        command.args(["watch", &pid, "--every", "10s", "--times", &times, "--json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        cost_of(command, &[0])?;
+        let output = cost_of(command, &[0])?.stdout;
         // The last look has its time too.
         std::thread::sleep(EVERY);
+        for look in serde_json::Deserializer::from_slice(&output).into_iter::<Value>() {
+            looks.push(of_day(look?["capture"]["time"].as_str().context("a look without its time")?)?);
+        }
         Ok(())
     })?;
-    let lost = (busy.wall - busy.queue) - (alone.wall - alone.queue) / alone.count * busy.count;
-    Ok(lost / busy.wall * 100.0)
+    ensure!(looks.len() == LOOKS as usize, "{} looks", looks.len());
+    let rounds: Vec<[f64; 2]> =
+        said.chunks_exact(3).map(|round| [round[0] / NANOS, (round[1] - round[2]) / NANOS]).collect();
+    let near = |began: f64| {
+        let mut since = looks.iter().map(|look| (began - look + BEFORE).rem_euclid(DAY));
+        since.any(|since| since < BEFORE + AFTER)
+    };
+    let (busy, alone): (Vec<[f64; 2]>, Vec<_>) = rounds.iter().partition(|[began, _]| near(*began));
+    let undisturbed = median(&alone.iter().map(|[_, took]| *took).collect::<Vec<_>>());
+    let lost: f64 = busy.iter().map(|[_, took]| took - undisturbed).sum();
+    Ok(lost / (EVERY.as_secs_f64() * 1000.0 * f64::from(LOOKS)) * 100.0)
+}
+
+const DAY: f64 = 86_400_000.0;
+
+/// Milliseconds since midnight of `2026-01-31T12:34:56.789Z`.
+fn of_day(time: &str) -> Result<f64> {
+    let clock = time.split_once('T').and_then(|(_, clock)| clock.strip_suffix('Z')).unwrap_or_default();
+    let parts: Vec<f64> = clock.split(':').filter_map(|part| part.parse().ok()).collect();
+    let [hours, minutes, seconds] = parts[..] else { bail!("{time} is no time") };
+    Ok(((hours * 60.0 + minutes) * 60.0 + seconds) * 1000.0)
 }
 
 /// Nothing is done.
