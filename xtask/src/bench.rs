@@ -52,7 +52,7 @@ fn interpreter(tag: &str) -> Result<Interpreter> {
 }
 
 /// The release build of the program.
-fn build() -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--package", "wheresmyram", "--message-format=json"]);

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that has to hold, and on which interpreters it was tried.
 
-use crate::pythons;
+use crate::{bench, pythons};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -41,11 +41,22 @@ pub fn run(required: bool) -> Result<()> {
     suite.step("formatting", cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     suite.step("clippy", cargo(&clippy));
-    if works(cargo(&["nextest", "--version"])) {
+    let nextest = works(cargo(&["nextest", "--version"]));
+    if nextest {
         suite.step("tests", cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]));
         suite.step("documentation tests", cargo(&["test", "--workspace", "--doc", "--quiet"]));
     } else {
         suite.step("tests", cargo(&["test", "--workspace", "--no-fail-fast"]));
+    }
+    // What people run is optimised more than what the tests are: a compiler's mistake was seen there alone.
+    match bench::build() {
+        Ok(program) => {
+            let run: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
+            let mut command = cargo(run);
+            command.args(["--package", "wheresmyram", "--no-fail-fast"]).env("WMR_PROGRAM", program);
+            suite.step("the release build", command);
+        }
+        Err(why) => suite.failed.push(format!("the release build: {why:#}")),
     }
     fuzz(&mut suite);
     println!("\ninterpreters covered:");

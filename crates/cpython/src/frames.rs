@@ -130,7 +130,7 @@ fn step(
     }
     let inner = l.iframe?;
     let previous = word(inner.previous)?;
-    let code = word(inner.f_executable.or(inner.f_code)?)? & !TAGS;
+    let code = word(inner.code)? & !TAGS;
     let object = word(inner.frame_obj)?;
     let owner = reader.u8(at.wrapping_add(inner.owner)).ok()?;
     if owner >= FIRST_WITHOUT_CODE {
@@ -184,7 +184,7 @@ impl Frame {
     pub(crate) fn instruction(&self, model: &Model, reader: &mut Reader) -> Option<i64> {
         let l = &model.layout;
         if let Some(inner) = l.iframe {
-            let at = reader.u64(self.addr.wrapping_add(inner.prev_instr.or(inner.instr_ptr)?)).ok()?;
+            let at = reader.u64(self.addr.wrapping_add(inner.instruction)).ok()?;
             let start = self.code.wrapping_add(l.code?.co_code_adaptive?);
             return Some(at.wrapping_sub(start) as i64);
         }

@@ -86,8 +86,14 @@ impl Table {
         self.size(name).ok_or_else(|| LayoutError::Missing(name.to_owned()))
     }
 
-    fn need(&self, name: &str, field: &str) -> Result<u64, LayoutError> {
-        self.offset(name, field).ok_or_else(|| LayoutError::Missing(format!("{name}.{field}")))
+    /// Of a field that has had several names, the first that there is.
+    fn either(&self, name: &str, fields: &[&str]) -> Option<u64> {
+        fields.iter().find_map(|field| self.offset(name, field))
+    }
+
+    fn need(&self, name: &str, fields: &[&str]) -> Result<u64, LayoutError> {
+        let missing = || LayoutError::Missing(format!("{name}.{}", fields.join(" or ")));
+        self.either(name, fields).ok_or_else(missing)
     }
 }
 
@@ -95,17 +101,22 @@ impl Table {
 ///
 /// `need` structs are in every version's table; `may` structs are `None` where a version has no such
 /// structure, or where its table lacks one of the named fields. `size` is always there. Fields after
-/// `;` are `Option`: only some versions have them. `rust_name = "c.path"` where the names differ.
+/// `;` are `Option`: only some versions have them. `rust_name = "c.path"` where the names differ, and
+/// `rust_name = "c.path" | "older"` where versions differ in it.
+///
+/// Walks must not choose between two fields of a `may` struct by `a.or(b)`: rustc 1.95 makes one indexed
+/// load of that, and may do it before it looks whether there is such a struct at all. An index that was
+/// never written then ends the program (seen with versions up to 3.10, which have no `iframe`).
 macro_rules! layouts {
     (need { $( $(#[$doc:meta])* $name:ident: $rust:ident = $c:literal
-        { $($field:ident $(= $path:literal)?),* $(,)? $(; $($opt:ident $(= $optpath:literal)?),* $(,)?)? } )* }
+        { $($field:ident $(= $path:literal $(| $older:literal)?)?),* $(,)? $(; $($opt:ident $(= $optpath:literal $(| $optolder:literal)?)?),* $(,)?)? } )* }
      may { $( $(#[$mdoc:meta])* $mname:ident: $mrust:ident = $mc:literal
-        { $($mfield:ident $(= $mpath:literal)?),* $(,)? $(; $($mopt:ident $(= $moptpath:literal)?),* $(,)?)? } )* }
+        { $($mfield:ident $(= $mpath:literal $(| $molder:literal)?)?),* $(,)? $(; $($mopt:ident $(= $moptpath:literal $(| $moptolder:literal)?)?),* $(,)?)? } )* }
     ) => {
         $( layouts!(@struct [$(#[$doc])*] $rust = $c
-            { $($field $(= $path)?),* ; $($($opt $(= $optpath)?),*)? }); )*
+            { $($field $(= $path $(| $older)?)?),* ; $($($opt $(= $optpath $(| $optolder)?)?),*)? }); )*
         $( layouts!(@struct [$(#[$mdoc])*] $mrust = $mc
-            { $($mfield $(= $mpath)?),* ; $($($mopt $(= $moptpath)?),*)? }); )*
+            { $($mfield $(= $mpath $(| $molder)?)?),* ; $($($mopt $(= $moptpath $(| $moptolder)?)?),*)? }); )*
 
         /// The layout of one CPython version.
         #[derive(Debug, Clone)]
@@ -138,7 +149,7 @@ macro_rules! layouts {
         }
     };
     (@struct [$($doc:tt)*] $rust:ident = $c:literal
-        { $($field:ident $(= $path:literal)?),* ; $($opt:ident $(= $optpath:literal)?),* }) => {
+        { $($field:ident $(= $path:literal $(| $older:literal)?)?),* ; $($opt:ident $(= $optpath:literal $(| $optolder:literal)?)?),* }) => {
         $($doc)*
         #[derive(Debug, Clone, Copy)]
         pub struct $rust {
@@ -151,14 +162,14 @@ macro_rules! layouts {
             fn from_table(t: &Table) -> Result<Self, LayoutError> {
                 Ok($rust {
                     size: t.need_size($c)?,
-                    $($field: t.need($c, layouts!(@path $field $(= $path)?))?,)*
-                    $($opt: t.offset($c, layouts!(@path $opt $(= $optpath)?)),)*
+                    $($field: t.need($c, layouts!(@names $field $(= $path $(| $older)?)?))?,)*
+                    $($opt: t.either($c, layouts!(@names $opt $(= $optpath $(| $optolder)?)?)),)*
                 })
             }
         }
     };
-    (@path $field:ident = $path:literal) => { $path };
-    (@path $field:ident) => { stringify!($field) };
+    (@names $field:ident = $path:literal $(| $older:literal)?) => { &[$path $(, $older)?] };
+    (@names $field:ident) => { &[stringify!($field)] };
 }
 
 layouts! {
@@ -209,8 +220,8 @@ layouts! {
         odict_node: OrderedDictNodeLayout = "_odictnode" { key, next }
         set_entry: SetEntryLayout = "setentry" { key, hash }
         code: CodeLayout = "PyCodeObject" {
-            co_stacksize, co_flags, co_firstlineno, co_filename, co_name;
-            co_qualname, co_lnotab, co_linetable, co_firsttraceable = "_co_firsttraceable",
+            co_stacksize, co_flags, co_firstlineno, co_filename, co_name, lines = "co_lnotab" | "co_linetable";
+            co_qualname, co_lnotab, co_firsttraceable = "_co_firsttraceable",
             co_varnames, co_freevars, co_localsplusnames, co_localspluskinds,
             co_nlocals, co_nlocalsplus, co_cellvars, co_cell2arg, co_extra, co_cached = "_co_cached", co_code_adaptive,
             co_code = "_co_code", co_linearray = "_co_linearray", co_monitoring = "_co_monitoring",
@@ -225,8 +236,10 @@ layouts! {
             f_locals, f_globals, f_frame_data = "_f_frame_data"
         }
         iframe: InterpreterFrameLayout = "_PyInterpreterFrame" {
-            localsplus, f_locals, f_globals, frame_obj, owner, previous;
-            f_code, f_executable, f_func, f_funcobj, stacktop, stackpointer, prev_instr, instr_ptr
+            localsplus, f_locals, f_globals, frame_obj, owner, previous,
+            code = "f_executable" | "f_code", function = "f_funcobj" | "f_func",
+            instruction = "instr_ptr" | "prev_instr";
+            stacktop, stackpointer
         }
         cframe: CFrameLayout = "_PyCFrame" {; current_frame }
         cell: CellLayout = "PyCellObject" { ob_ref }

@@ -442,9 +442,8 @@ pub fn generator_frame_bytes(
     let l = &model.layout;
     let iframe = l.generator?.gi_iframe?;
     let frame = l.iframe?;
-    let code_at = frame.f_code.or(frame.f_executable)?;
     // 3.14 tags the low bits of stack references.
-    let code = reader.u64(addr + iframe + code_at).ok()? & !3;
+    let code = reader.u64(addr + iframe + frame.code).ok()? & !3;
     let c = l.code?;
     let slots = u64::from(remote.u32(code.wrapping_add(c.co_nlocalsplus?)).ok()?)
         + u64::from(remote.u32(code.wrapping_add(c.co_stacksize)).ok()?);

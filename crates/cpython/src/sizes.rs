@@ -346,7 +346,7 @@ fn frame_size(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64
     // 3.11+: basic size, plus the frame itself where the object holds it.
     let frame = reader.u64(addr + table.offset("PyFrameObject", "f_frame")?).ok()?;
     let i = model.layout.iframe?;
-    let code = reader.u64(frame.wrapping_add(i.f_code.or(i.f_executable)?)).ok()? & !3;
+    let code = reader.u64(frame.wrapping_add(i.code)).ok()? & !3;
     let slots = u64::from(reader.u32(code.wrapping_add(c.co_nlocalsplus?)).ok()?)
         + u64::from(reader.u32(code.wrapping_add(c.co_stacksize)).ok()?);
     Some(basic + i.localsplus + 8 * slots)

@@ -107,7 +107,7 @@ fn not_permitted() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("wmr");
-    std::fs::copy(env!("CARGO_BIN_EXE_wmr"), &program).unwrap();
+    std::fs::copy(common::program(), &program).unwrap();
     let said = Command::new(&program)
         .arg(target.pid().to_string())
         .current_dir("/")

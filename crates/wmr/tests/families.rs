@@ -156,7 +156,7 @@ impl Unprivileged {
     fn new() -> Unprivileged {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_wmr"), folder.path().join("wmr")).unwrap();
+        std::fs::copy(common::program(), folder.path().join("wmr")).unwrap();
         Unprivileged(folder)
     }
 

@@ -200,7 +200,7 @@ fn a_full_disk_leaves_nothing_and_harms_nobody() {
         "$2" "$3" "$4" -o it; echo "exit $?"; ls -A; df --output=used . | tail -1"#;
     for command in ["snapshot", "core"] {
         let output = Command::new("unshare")
-            .args(["-m", "sh", "-c", script, "sh", &disk, env!("CARGO_BIN_EXE_wmr"), command, &pid])
+            .args(["-m", "sh", "-c", script, "sh", &disk, &common::program(), command, &pid])
             .env("LC_ALL", "C.UTF-8")
             .output()
             .unwrap();

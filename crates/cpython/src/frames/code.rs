@@ -51,7 +51,7 @@ pub(super) fn line(model: &Model, reader: &mut Reader, code: u64, offset: i64) -
         (None, None) => Format::Ranges,
         (None, Some(_)) => Format::Locations,
     };
-    let table = reader.u64(code.wrapping_add(l.co_lnotab.or(l.co_linetable)?)).ok()?;
+    let table = reader.u64(code.wrapping_add(l.lines)).ok()?;
     let length = u64::try_from(model.size_field(reader, table).ok()?).ok()?.min(MAX_TABLE);
     let bytes = match model.layout.bytes {
         Some(bytes) => bytes.ob_sval,

@@ -24,7 +24,7 @@ pub fn suspended(model: &Model, reader: &mut Reader, generator: u64) -> Option<S
         }
         let inner = model.layout.iframe?;
         let addr = generator.wrapping_add(at);
-        let code = reader.u64(addr.wrapping_add(inner.f_executable.or(inner.f_code)?)).ok()? & !TAGS;
+        let code = reader.u64(addr.wrapping_add(inner.code)).ok()? & !TAGS;
         is_code(model, reader, code, &mut None).then_some(())?;
         let kind = Kind::InGenerator { generator };
         return Some(Suspended {

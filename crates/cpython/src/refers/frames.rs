@@ -61,7 +61,7 @@ pub fn generator(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> O
     // What is left of a finished one is its code, from 3.12 on in the frame alone.
     if l.gi_code.is_none() {
         let code = model.layout.iframe?;
-        let code = reader.u64(frame.wrapping_add(code.f_executable.or(code.f_code)?)).ok()?;
+        let code = reader.u64(frame.wrapping_add(code.code)).ok()?;
         give(code & !3, Strong, At::Field("gi_code"));
     }
     Some(())
@@ -82,18 +82,14 @@ pub fn inner(model: &Model, reader: &mut Reader, frame: u64, give: Give) -> Opti
     let l = model.layout.iframe?;
     let mut word = |at: u64| reader.u64(frame.wrapping_add(at)).ok();
     // A generator of 3.11 has its code in a field of its own and in the frame, and holds both.
-    if let Some(at) = l.f_executable.or(l.f_code) {
-        let (code, strength) = untagged(model, word(at)?)?;
-        give(code, strength, At::Field("f_code"));
-    }
-    if let Some(at) = l.f_funcobj.or(l.f_func) {
-        let (function, strength) = untagged(model, word(at)?)?;
-        give(function, strength, At::Field("f_func"));
-    }
+    let (code, strength) = untagged(model, word(l.code)?)?;
+    give(code, strength, At::Field("f_code"));
+    let (function, strength) = untagged(model, word(l.function)?)?;
+    give(function, strength, At::Field("f_func"));
     give(word(l.f_locals)?, Strong, At::Field("f_locals"));
     give(word(l.frame_obj)?, Strong, At::Field("frame"));
     let first = frame.wrapping_add(l.localsplus);
-    let code = word(l.f_executable.or(l.f_code)?)? & !3;
+    let code = word(l.code)? & !3;
     let locals = u64::from(reader.u32(code.wrapping_add(model.layout.code?.co_nlocalsplus?)).ok()?);
     let top = match (l.stackpointer, l.stacktop) {
         (Some(at), _) => {

@@ -224,7 +224,7 @@ fn local(model: &Model, reader: &mut Reader, object: &Object, index: u32) -> Opt
         Family::Generator => object.addr.wrapping_add(l.generator?.gi_iframe?),
         _ => reader.u64(object.addr.wrapping_add(l.frame?.f_frame?)).ok()?,
     };
-    let code = reader.u64(frame.wrapping_add(l.iframe?.f_executable.or(l.iframe?.f_code)?)).ok()? & !3;
+    let code = reader.u64(frame.wrapping_add(l.iframe?.code)).ok()? & !3;
     let names = reader.u64(code.wrapping_add(t.offset("PyCodeObject", "co_localsplusnames")?)).ok()?;
     let kinds = reader.u64(code.wrapping_add(t.offset("PyCodeObject", "co_localspluskinds")?)).ok()?;
     let kind = reader.u8(kinds.wrapping_add(l.bytes?.ob_sval + index)).ok()?;

@@ -5,9 +5,14 @@ use serde_json::Value;
 use std::process::{Command, Output};
 use wmr_testing::{Target, python};
 
+/// Where the program is: another build of it than the tests' own where `WMR_PROGRAM` says so.
+pub fn program() -> String {
+    std::env::var("WMR_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_wmr").to_owned())
+}
+
 /// The program, in a plain environment: a UTF-8 locale, no colour, 80 columns unless `wide` says more.
 pub fn wmr(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wmr"));
+    let mut command = Command::new(program());
     command.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "80").env_remove("NO_COLOR");
     command
 }
@@ -33,7 +38,7 @@ pub fn json(arguments: &[&str]) -> Value {
 /// Exit code and standard error, pids and the program's path taken out.
 pub fn failure(arguments: &[&str]) -> String {
     let output = output(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).replace(env!("CARGO_BIN_EXE_wmr"), "wmr");
+    let said = String::from_utf8_lossy(&output.stderr).replace(&program(), "wmr");
     format!("exit {}, {} bytes of answer\n{said}", output.status.code().unwrap_or(-1), output.stdout.len())
 }
 
