@@ -41,6 +41,8 @@ pub enum Family {
     Struct,
     Module,
     Product,
+    /// `datetime` and `time`, made without the last field where they have no time zone.
+    DateTime,
     /// With and without replacement.
     Combinations,
     Permutations,
@@ -85,6 +87,8 @@ const NAMES: &[(&str, Family, Option<&str>)] = &[
     ("_struct.Struct", Family::Struct, None),
     ("Struct", Family::Struct, None),
     ("module", Family::Module, None),
+    ("datetime.datetime", Family::DateTime, Some("PyDateTime_DateTime")),
+    ("datetime.time", Family::DateTime, Some("PyDateTime_Time")),
     ("itertools.product", Family::Product, Some("productobject")),
     ("itertools.combinations", Family::Combinations, Some("combinationsobject")),
     ("itertools.combinations_with_replacement", Family::Combinations, Some("combinationsobject")),

@@ -256,6 +256,7 @@ layouts! {
         stringio: StringIoLayout = "stringio" { buf, buf_size }
         buffered: BufferedLayout = "buffered" { buffer, buffer_size, lock }
         decimal: DecimalLayout = "PyDecObject" { dec }
+        datetime: DateTimeLayout = "PyDateTime_DateTime" { hastzinfo, tzinfo }
         mpd: MpdLayout = "mpd_t" { flags, alloc, data }
         element: ElementLayout = "ElementObject" { text, tail, extra }
         element_extra: ElementExtraLayout = "ElementObjectExtra" { attrib, length, allocated, children, inline_children = "_children" }

@@ -18,6 +18,8 @@ const LEAST_ADDRESS: u64 = 0x1_0000;
 /// Fields a structseq keeps past `ob_size`; the standard library's largest has fewer.
 const MAX_HIDDEN_FIELDS: u64 = 24;
 
+const PAGE: u64 = 4096;
+
 /// How a block's allocator rounds, which decides what "the size fits" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -25,6 +27,8 @@ pub enum Source {
     Pymalloc { block: u64 },
     /// Requests are rounded up by malloc, which may leave another 16 bytes that it could not split off.
     Malloc,
+    /// The request, with a header, is rounded up to whole pages.
+    Mmapped,
     /// A slot made for just this kind of object.
     Slot,
 }
@@ -233,6 +237,12 @@ impl<'a, 't> Identifier<'a, 't> {
                 Some(Need::at_least(bytes))
             }
             Family::Frame => Some(Need::at_least(base)),
+            Family::DateTime => {
+                // `Modules/_datetimemodule.c`: `_PyDateTime_BaseTime` ends where `tzinfo` would be.
+                let aware = reader.u8(addr + model.layout.datetime?.hastzinfo).ok()? != 0;
+                let field = if aware { 0 } else { 8 };
+                Some(Need { least: base - field, ..exact(base)? })
+            }
             Family::Type => {
                 // Slots' member definitions follow (one extra for the sentinel).
                 let n = self.count(reader, addr, item)?;
@@ -278,9 +288,9 @@ impl<'a, 't> Identifier<'a, 't> {
     ) -> bool {
         let model = self.model;
         // Under pymalloc a small object gets into a malloc chunk only by shrinking in place there.
-        if source == Source::Malloc
+        if matches!(source, Source::Malloc | Source::Mmapped)
             && model.pymalloc
-            && need.least <= SMALL_REQUEST
+            && need.least + model.debug.map_or(0, |debug| debug.overhead) <= SMALL_REQUEST
             && !matches!(
                 shape.family,
                 Family::Str | Family::Bytes | Family::Tuple | Family::Int | Family::Frame
@@ -407,6 +417,8 @@ fn fits(need: Need, allocation: &Allocation, source: Source) -> bool {
                 // `PyObject_Realloc` keeps a block that is at least three quarters full.
                 || need.resized && 4 * need.least > 3 * block
         }
+        // `CHUNK_HDR_SZ` is what a mapping of its own has for a header.
+        Source::Mmapped => allocation.size < need.most + 16 + PAGE,
         // Rounded to 16 with an 8-byte header, perhaps 16 more that were too few to split off.
         _ => allocation.size <= (need.most + 8).next_multiple_of(16) + 24,
     }

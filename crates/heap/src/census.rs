@@ -51,7 +51,7 @@ impl Known {
 }
 
 /// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
-const MAX_HELD_SCAN: u32 = 4096;
+const MAX_HELD_SCAN: u32 = 1 << 16;
 
 impl Census {
     pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
@@ -70,6 +70,7 @@ impl Census {
         for claim in &claims {
             marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
         }
+        pass.name_static_types(&list, &mut marks, &mut kinds);
         let holders = held(words, &list, &mut marks, &mut kinds);
         Census { types: list, kinds, marks, claims, laid_out, holders }
     }
@@ -175,7 +176,8 @@ pub(crate) fn source(kind: SpanKind, block_bytes: u64) -> Source {
     match kind {
         SpanKind::Pymalloc { .. } => Source::Pymalloc { block: block_bytes },
         SpanKind::Slots { .. } => Source::Slot,
-        SpanKind::Heap { .. } | SpanKind::Mmapped => Source::Malloc,
+        SpanKind::Heap { .. } => Source::Malloc,
+        SpanKind::Mmapped => Source::Mmapped,
     }
 }
 
@@ -265,6 +267,20 @@ impl<'a> Pass<'a> {
                         claims.push(Claim { block, part, owner: NOBODY });
                     }
                 });
+            }
+        }
+    }
+
+    /// Type objects that an extension has in memory of its own, as numpy its dtypes' classes: laid out as static
+    /// ones are, without a GC head.
+    fn name_static_types(&self, types: &[Type], marks: &mut [Mark], kinds: &mut Kinds) {
+        let mut reader = self.target.reader();
+        for ty in types {
+            let Some(block) = self.blocks.containing(ty.addr) else { continue };
+            let data = self.model.unpad(&mut reader, block.start, block.usable).data;
+            let mark = &mut marks[block.id as usize];
+            if data == ty.addr && mark.is_none() {
+                *mark = Mark::kind(kinds.intern(Domain::CPython, "static type", &ty.name, Sure::Exact));
             }
         }
     }

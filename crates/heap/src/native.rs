@@ -38,6 +38,8 @@ struct Native<'a> {
     census: &'a mut Census,
     /// The blocks that were unnamed, or known by who holds them alone, before: few of all.
     open: Vec<u32>,
+    /// Large blocks with few pointers: what those lead to is asked last.
+    waiting: Vec<u32>,
     /// Images in address order: looked up once or more a word.
     images: Images<'a>,
 }
@@ -51,7 +53,8 @@ pub(crate) fn name(
     census: &mut Census,
 ) -> Vec<KnownRange> {
     let open = open(census);
-    let mut native = Native { target, blocks, census, open, images: Images::new(target) };
+    let mut native =
+        Native { target, blocks, census, open, waiting: Vec::new(), images: Images::new(target) };
     let mut sources = native.held();
     if let Some(model) = model {
         native.name_fields(model);
@@ -62,7 +65,7 @@ pub(crate) fn name(
     let structures = native.name_media();
     let libraries = native.name_libraries();
     let ranges = native.name_arrow(&objects);
-    native.name_signatures();
+    native.name_signatures(model);
     if let Some(model) = model {
         native.name_sqlite(model);
     }
@@ -73,6 +76,7 @@ pub(crate) fn name(
     // What these point to has room that was never written.
     native.reach_once(&libraries);
     native.reach_from_images(python);
+    native.reach_at_last();
     native.describe_the_rest();
     ranges
 }

@@ -55,10 +55,12 @@ struct Bar : Foo { double d = 0; };
 namespace app { struct Shared { virtual ~Shared() {} long n = 1; }; }
 static std::vector<Foo *> list;
 static std::map<int, std::shared_ptr<app::Shared>> table;
+static Foo *array;
 int main() {
     for (int i = 0; i < 100; i++) list.push_back(new Foo);
     for (int i = 0; i < 50; i++) list.push_back(new Bar);
     for (int i = 0; i < 30; i++) table[i] = std::make_shared<app::Shared>();
+    array = new Foo[40];
     printf("ready %d\n", getpid());
     fflush(stdout);
     while (getchar() != EOF) {}
@@ -76,6 +78,8 @@ fn cpp_objects_are_told_apart_by_class() {
         // Their strings' characters, by who has them: 301 bytes take a chunk of 320.
         assert_eq!(sum(&rows, "data of C++ Foo"), (100, 32_000), "{flags:?}");
         assert_eq!(sum(&rows, "data of C++ Bar"), (50, 16_000), "{flags:?}");
+        assert_eq!(sum(&rows, "C++ Foo[]").0, 1, "{flags:?}");
+        assert_eq!(sum(&rows, "data of C++ Foo[]"), (40, 12_800), "{flags:?}");
         // The vector's items and the map's nodes hang on static data of the program.
         assert!(sum(&rows, "data of program").0 >= 31, "{flags:?}");
         if flags.len() == 1 {

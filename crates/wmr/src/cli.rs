@@ -645,8 +645,11 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     time.filter(|time| !time.is_zero()).ok_or_else(|| "a time was expected, e.g. 10s".to_owned())
 }
 
-/// `512M`, `8G`, `1.5GiB`, `1000000`.
+/// `512M`, `8G`, `1.5GiB`, `1000000`, `0x1000`.
 fn parse_size(text: &str) -> Result<u64, String> {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).map_err(|_| "hexadecimal digits were expected".to_owned());
+    }
     let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     let factor = match text[number.len()..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
     {
@@ -687,10 +690,12 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("512M", 512 << 20), ("1.5GiB", 3 << 29), ("77", 77), ("2kb", 2048)] {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("1.5GiB", 3 << 29), ("77", 77), ("2kb", 2048), ("0x20", 32)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        assert!(parse_size("12X").is_err() && parse_size("M").is_err());
+        assert!(parse_size("12X").is_err() && parse_size("0xg").is_err() && parse_size("M").is_err());
         assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
         assert!(parse_time("0").is_err() && parse_time("x").is_err() && parse_time("9e99h").is_err());

@@ -1,4 +1,5 @@
-//! C++ objects: the first word of the block is the address of a vtable, and that knows its class.
+//! C++ objects: the first word of the block is the address of a vtable, and that knows its class. In an array
+//! of objects with a destructor `new` puts their number ahead of the first one (Itanium C++ ABI, 2.7).
 //!
 //! Ahead of a vtable are the offset to the top of the object, 0 for what begins a block, and the
 //! `type_info`, which has the mangled name of the class (Itanium C++ ABI, 2.5 and 2.9). Without RTTI the
@@ -8,9 +9,10 @@ use super::Native;
 use crate::kinds::{Domain, Sure};
 use cpp_demangle::{DemangleOptions, Symbol};
 use rustc_hash::{FxHashMap, FxHashSet};
+use wmr_alloc::Block;
 use wmr_memory::Reader;
 
-/// A block that begins with a C++ object.
+/// A block that begins with a C++ object, or holds an array of them.
 pub(super) struct CppObject {
     pub block: u32,
     pub class: String,
@@ -28,20 +30,25 @@ impl Native<'_> {
     pub(super) fn name_cpp(&mut self) -> Vec<CppObject> {
         // The first look is only whether it may be: few blocks begin with an address in an image.
         let candidates = self.ask_open(|reader, block| {
-            let word = reader.u64(block.start).ok()?;
-            let (_, exec) = self.images.at(word)?;
-            (!exec && word.is_multiple_of(8)).then_some(word)
+            let is_table =
+                |word: u64| word.is_multiple_of(8) && self.images.at(word).is_some_and(|(_, exec)| !exec);
+            let first = reader.u64(block.start).ok()?;
+            if is_table(first) {
+                return Some((first, false));
+            }
+            array_of(reader, block, first).filter(|table| is_table(*table)).map(|table| (table, true))
         });
         let mut reader = self.target.reader();
-        let tables: FxHashSet<u64> = candidates.iter().map(|(_, table)| *table).collect();
+        let tables: FxHashSet<u64> = candidates.iter().map(|(_, (table, _))| *table).collect();
         let classes: FxHashMap<u64, String> =
             tables.into_iter().filter_map(|table| Some((table, self.class(&mut reader, table)?))).collect();
         let mut out = Vec::new();
-        for (block, table) in candidates {
+        for (block, (table, is_array)) in candidates {
             let Some(class) = classes.get(&table) else { continue };
+            let class = if is_array { format!("{class}[]") } else { class.clone() };
             let kind = self.intern(Domain::Native, &format!("C++ {class}"), Sure::Signature);
             self.set(block, kind);
-            out.push(CppObject { block, class: class.clone() });
+            out.push(CppObject { block, class });
         }
         out
     }
@@ -72,6 +79,25 @@ impl Native<'_> {
         let name = name.strip_prefix('*').unwrap_or(&name);
         demangled(&format!("_ZTS{name}"), "typeinfo name for ")
     }
+}
+
+/// The word at the beginning of each of `count` objects behind that number: of two at least, as one alone
+/// shows nothing.
+fn array_of(reader: &mut Reader, block: Block, count: u64) -> Option<u64> {
+    const COOKIE: u64 = 8;
+    /// malloc's rounding.
+    const SLACK: u64 = 24;
+    let room = block.usable.checked_sub(COOKIE)?;
+    if !(2..=room / 8).contains(&count) {
+        return None;
+    }
+    let (least, most) = (room.saturating_sub(SLACK).div_ceil(count), room / count);
+    let first = reader.u64(block.start + COOKIE).ok()?;
+    let size = (least.next_multiple_of(8)..=most).step_by(8).find(|size| {
+        let mut all = (1..count.min(8)).chain([count - 1]);
+        all.all(|n| reader.u64(block.start + COOKIE + n * size) == Ok(first))
+    });
+    size.map(|_| first)
 }
 
 /// The class in a mangled name, without the words the demangler puts ahead of it.

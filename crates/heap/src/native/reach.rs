@@ -9,20 +9,52 @@ use crate::kinds::{Domain, KindId, Sure};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
+use wmr_alloc::Block;
 use wmr_memory::{Image, Reader};
 
 /// Bytes of a block that are looked at for pointers.
 const MAX_SCAN: u64 = 16 << 20;
+/// Blocks of so many bytes wait when fewer words than one in [`SPARSE`] are pointers.
+const LARGE: u64 = 4096;
+const SPARSE: u64 = 16;
 /// Among so many words at a block's beginning an object has its type, whatever heads it has.
 const OBJECT_WORDS: u64 = 8;
 
 impl Native<'_> {
-    /// Names what the blocks lead to.
+    /// Names what the blocks lead to. Large ones with few pointers have to wait.
     pub(super) fn reach(&mut self, sources: Vec<u32>) {
         let mut level = sources;
         while !level.is_empty() {
+            let (sparse, dense): (Vec<u32>, Vec<u32>) =
+                level.into_par_iter().partition(|block| self.is_sparse(*block));
+            self.waiting.extend(sparse);
+            level = self.reach_once(&dense);
+        }
+    }
+
+    /// Names what those lead to that had to wait, as far as nobody else has it.
+    pub(super) fn reach_at_last(&mut self) {
+        let mut level = std::mem::take(&mut self.waiting);
+        while !level.is_empty() {
             level = self.reach_once(&level);
         }
+    }
+
+    /// Parts of a large block may never have been written, and have pointers of what was there before.
+    fn is_sparse(&self, block: u32) -> bool {
+        let Block { start, usable, .. } = self.blocks.block(block);
+        let (mut words, mut pointers) = (0u64, 0u64);
+        if usable >= LARGE {
+            for_each_word(
+                &mut self.target.reader(),
+                start..start.saturating_add(usable.min(MAX_SCAN)),
+                |word| {
+                    words += u64::from(word != 0);
+                    pointers += u64::from(word.is_multiple_of(16) && self.blocks.at(word).is_some());
+                },
+            );
+        }
+        pointers * SPARSE < words
     }
 
     /// Names what the blocks point to, and returns that.

@@ -3,15 +3,20 @@
 use super::Native;
 use crate::kinds::{Domain, Sure};
 use wmr_alloc::Block;
+use wmr_cpython::model::{Allocation, Model};
 use wmr_memory::Reader;
 
 /// A block of a parser's arena: `{size, used, next, memory}` and the memory (`Python/pyarena.c`).
 const ARENA_HEADER: u64 = 32;
 
 impl Native<'_> {
-    pub(super) fn name_signatures(&mut self) {
+    pub(super) fn name_signatures(&mut self, model: Option<&Model>) {
         self.name_files();
-        let found = self.ask_unnamed(|reader, block| arena_block(reader, block).then_some(()));
+        let Some(model) = model else { return };
+        let found = self.ask_unnamed(|reader, block| {
+            let allocation = model.unpad(reader, block.start, block.usable);
+            arena_block(reader, allocation).then_some(())
+        });
         if found.is_empty() {
             return;
         }
@@ -69,14 +74,14 @@ const IO_VTABLE: u64 = 216;
 const IO_FILE: u64 = 224;
 
 /// Where it says its memory is must be right behind it, and all sizes must agree.
-fn arena_block(reader: &mut Reader, block: Block) -> bool {
-    let Ok(head) = reader.array::<32>(block.start) else { return false };
+fn arena_block(reader: &mut Reader, block: Allocation) -> bool {
+    let Ok(head) = reader.array::<32>(block.data) else { return false };
     let word = |i: usize| head[8 * i..8 * i + 8].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
     let (size, used, next, memory) = (word(0), word(1), word(2), word(3));
-    memory == block.start.wrapping_add(ARENA_HEADER)
+    memory == block.data.wrapping_add(ARENA_HEADER)
         && size.is_multiple_of(8)
         && size >= 64
         && used <= size
-        && size.checked_add(ARENA_HEADER).is_some_and(|end| end <= block.usable && block.usable - end < 32)
+        && size.checked_add(ARENA_HEADER).is_some_and(|end| end <= block.size && block.size - end < 32)
         && next.is_multiple_of(8)
 }

@@ -170,6 +170,7 @@ impl Truth {
         let mut reader = target.reader();
         let mut by_type: BTreeMap<&str, (u64, u64, String)> = BTreeMap::new();
         let mut all = types.all();
+        let mut missed: BTreeMap<&str, (u64, String)> = BTreeMap::new();
         let (mut equal, mut names) = (0, std::collections::BTreeSet::new());
         for (addr, (theirs, name)) in &self.sizes {
             let Some(shape) = cache.type_of(&mut reader, *addr) else { continue };
@@ -181,6 +182,19 @@ impl Truth {
                 continue;
             }
             let object = Object { addr: *addr, shape: *shape, evidence: Evidence::Plausible, tracked: false };
+            // Of static objects there is no block.
+            if let Some(block) = inspection.blocks.find(*addr)
+                && inspection
+                    .census
+                    .mark(block)
+                    .as_object()
+                    .map(|id| &inspection.census.types[id as usize].name)
+                    != Some(name)
+            {
+                let row = missed.entry(name).or_default();
+                row.0 += 1;
+                row.1 = format!("{addr:#x}, {theirs} bytes");
+            }
             let ours = sizeof(model, &mut reader, &object);
             if ours == Some(*theirs) {
                 equal += 1;
@@ -190,6 +204,9 @@ impl Truth {
                 row.0 += 1;
                 row.2 = format!("{addr:#x} {ours:?}, the target says {theirs}");
             }
+        }
+        for (name, (count, example)) in missed {
+            wrong.push(format!("{count} {name} not taken for such: {example}"));
         }
         for (name, (count, _, example)) in by_type {
             wrong.push(format!("getsizeof of {count} {name}: {example}"));

@@ -16,6 +16,8 @@ platform ipaddress secrets multiprocessing.connection tracemalloc difflib pprint
 import collections, decimal, datetime, re, struct, threading, io, array, functools, itertools, weakref, types, random
 import xml.etree.ElementTree as ET
 PY3 = sys.version_info[0] == 3
+# M_MMAP_THRESHOLD, which else grows with what is freed: what is large is in a mapping of its own
+ctypes.CDLL(None).mallopt(-3, 131072)
 # started first, so that they have long been waiting when it is counted
 stop = threading.Event()
 threads = [threading.Thread(target=stop.wait) for _ in range(2)]
@@ -79,6 +81,8 @@ for i in range(N):
     add((ctypes.c_int * (i % 50 + 1))()); add(ctypes.c_double(i)); add(ctypes.create_string_buffer(100)); add(type('T%d' % i, (object,), {'__doc__': 'doc', '__slots__': ('s%d' % (i % 5),)}))
     add(type('D%d' % i, (Plain,), {'f': outer})); add(super(Plain, p)); add((i,))
     if i % 10 == 0:
+        # in chunks that malloc maps by themselves, of all lengths modulo the page
+        n = 150000 + 97 * i; add(b'b' * n); add(u'a' * n); add(u'\xe9' * n); add(u'\u20ac' * n); add((i,) * n); add(1 << 8 * n); add(bytearray(n))
         add(Nine(i)); s = MyStr('long' * 50); add(s); add(random.getrandbits(5000)); add('\xff' * 3000); add(list(range(3000))); add(dict.fromkeys(range(3000)))
 if PY3:
     for i in range(N):

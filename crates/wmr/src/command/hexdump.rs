@@ -16,6 +16,7 @@ pub const MOST: u64 = 1 << 20;
 /// Bytes that are read at once: what fails costs no more than the rest of one.
 const PIECE: u64 = 4096;
 const LINE: usize = 16;
+const MAPPING_ENDS: &str = "the mapping ends";
 
 #[derive(Serialize)]
 struct Body {
@@ -46,12 +47,16 @@ pub fn run(word: &OsStr, addr: &str, len: u64, options: &Options) -> Result<Answ
     }
     let target = open_target(word, options)?;
     address::mapped(&target, start)?;
-    let (raw, fault) = read(&target, start, len);
+    let end = target.mapping(start).map_or(u64::MAX, |mapping| mapping.end);
+    let (raw, fault) = read(&target, start, len.min(end - start));
+    // Another mapping may begin there: it is another thing.
+    let end =
+        (start.saturating_add(len) > end).then(|| Ended { addr: hex(end), why: MAPPING_ENDS.to_owned() });
     let body = Body {
         addr: hex(start),
         bytes: raw.len() as u64,
         data: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ended: fault.map(|fault| Ended { addr: hex(fault.addr), why: fault.why.to_string() }),
+        ended: fault.map(|fault| Ended { addr: hex(fault.addr), why: fault.why.to_string() }).or(end),
         raw,
         start,
     };
@@ -102,7 +107,8 @@ pub fn lines(screen: &Screen, start: u64, bytes: &[u8], look: &dyn Fn(usize) -> 
     let mut out = String::new();
     for (n, line) in bytes.chunks(LINE).enumerate() {
         let at = start.saturating_add((n * LINE) as u64);
-        out.push_str(&format!("  {}", screen.paint(Look::Dim, &format!("{at:012x}"))));
+        // Without an indent: 80 columns just hold it.
+        out.push_str(&screen.paint(Look::Dim, &format!("{at:012x}")));
         let mut i = 0;
         let (mut hexes, mut texts) = (String::new(), String::new());
         while i < line.len() {
