@@ -141,7 +141,8 @@ impl Drop for Target {
 }
 
 /// Waits until a process touches no page it has not touched before: its first thread waits for its
-/// stdin or a signal, or has been through a loop that waits a few times, without a page fault.
+/// stdin or a signal, or has been through a loop that waits a few times, without a page fault. Where other
+/// threads want to run, they have had the time to.
 ///
 /// A target that has just said that it is ready still returns from the write; what it touches on the
 /// way is in one figure of its memory and not in another that was read before.
@@ -150,20 +151,40 @@ impl Drop for Target {
 /// It ends, or never comes to rest.
 pub fn at_rest(pid: i32) -> io::Result<()> {
     let start = Instant::now();
-    let (mut faults, mut waits) = (None, 0);
+    let (mut faults, mut waits, mut since) = (None, 0, start);
     while start.elapsed() < LIMIT {
         let (faults_now, waits_now) = activity(pid)?;
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
         // read(0, …): call 0 on x86-64, 63 on arm64. pause(): call 34, which arm64 has not.
         let waits_for_ever = ["0 0x0 ", "63 0x0 ", "34 "].iter().any(|begin| call.starts_with(begin));
         if faults != Some(faults_now) {
-            (faults, waits) = (Some(faults_now), waits_now);
-        } else if waits_for_ever || waits_now >= waits + 3 {
+            (faults, waits, since) = (Some(faults_now), waits_now, Instant::now());
+        } else if (waits_for_ever || waits_now >= waits + 3)
+            && (since.elapsed() > OTHERS_TURN || !others_run(pid)?)
+        {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(io::Error::other(format!("pid {pid} does not come to rest")))
+}
+
+/// How long a thread may wait for a processor on a busy machine.
+const OTHERS_TURN: Duration = Duration::from_millis(100);
+
+/// Does a thread but the first want to run?
+fn others_run(pid: i32) -> io::Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let of_first = task.file_name().to_str() == Some(&pid.to_string());
+        // It may have ended meanwhile.
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !of_first && matches!(state, Some('R' | 'D')) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The page faults of a process, and how often its first thread waited.

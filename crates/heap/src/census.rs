@@ -31,7 +31,7 @@ pub struct Census {
     claims: Vec<Claim>,
     /// By type: the C type, itself or a base, that laid out what is hidden in its instances.
     laid_out: Vec<usize>,
-    /// Blocks that hang on an object in a field that is not known.
+    /// Blocks that hang on an object in a field that is not known, or on such a block. In address order.
     holders: Vec<Claim>,
 }
 
@@ -144,6 +144,13 @@ impl Census {
     /// Blocks known only by who points to them, with the object that does.
     pub(crate) fn holders(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.holders.iter().map(|c| (c.block, c.owner))
+    }
+
+    /// Blocks that hang on an object by way of others: what a thing that it holds leads to.
+    pub(crate) fn hold(&mut self, found: impl Iterator<Item = (u32, u32)>) {
+        self.holders.extend(found.map(|(block, owner)| Claim { block, part: Part::Held, owner }));
+        self.holders.par_sort_unstable();
+        self.holders.dedup_by_key(|claim| claim.block);
     }
 
     /// Every owned block with its owner ([`NOBODY`] for static and shared ones), known fields first.

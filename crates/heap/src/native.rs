@@ -40,6 +40,8 @@ struct Native<'a> {
     open: Vec<u32>,
     /// Large blocks with few pointers: what those lead to is asked last.
     waiting: Vec<u32>,
+    /// Blocks that were named by what points to them, and that, in this order.
+    led: Vec<(u32, u32)>,
     /// Images in address order: looked up once or more a word.
     images: Images<'a>,
 }
@@ -53,8 +55,15 @@ pub(crate) fn name(
     census: &mut Census,
 ) -> Vec<KnownRange> {
     let open = open(census);
-    let mut native =
-        Native { target, blocks, census, open, waiting: Vec::new(), images: Images::new(target) };
+    let mut native = Native {
+        target,
+        blocks,
+        census,
+        open,
+        waiting: Vec::new(),
+        led: Vec::new(),
+        images: Images::new(target),
+    };
     let mut sources = native.held();
     if let Some(model) = model {
         native.name_fields(model);
@@ -77,6 +86,7 @@ pub(crate) fn name(
     native.reach_once(&libraries);
     native.reach_from_images(python);
     native.reach_at_last();
+    native.give_to_owners();
     native.describe_the_rest();
     ranges
 }

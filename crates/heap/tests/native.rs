@@ -34,8 +34,15 @@ fn sum(rows: &[KindRow], kind: &str) -> (u64, u64) {
 fn expect_named(inspection: &Inspection, percent: f64) {
     let ledger = &inspection.tally.ledger;
     let named = ledger.heap_named_percent();
-    assert!(named >= percent, "{named:.2} % of the heap named, not {percent}");
     let rows = inspection.by_kind();
+    let unknown: Vec<String> = rows
+        .iter()
+        .filter(|row| row.kind.domain == Domain::Unknown)
+        .map(|row| {
+            format!("\n{} × {} {}: {}", row.amount.count, row.kind.kind, row.kind.detail, row.amount.bytes)
+        })
+        .collect();
+    assert!(named >= percent, "{named:.2} % of the heap named, not {percent}:{}", unknown.concat());
     let guessed: u64 =
         rows.iter().filter(|row| row.kind.sure == Sure::Guess).map(|row| row.amount.charge.total()).sum();
     assert!(rows.iter().all(|row| row.kind.sure != Sure::Guess || row.kind.domain == Domain::Unknown));

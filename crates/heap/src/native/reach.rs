@@ -135,6 +135,16 @@ impl Native<'_> {
         });
     }
 
+    /// Whose the named blocks are: the object's that holds what led to them.
+    pub(super) fn give_to_owners(&mut self) {
+        let mut owners: FxHashMap<u32, u32> = FxHashMap::default();
+        for (to, from) in std::mem::take(&mut self.led) {
+            let owner = owners.get(&from).copied().or_else(|| self.census.owner(from));
+            owners.extend(owner.map(|owner| (to, owner)));
+        }
+        self.census.hold(owners.into_iter());
+    }
+
     /// Gives each found block the name of the first that points to it; returns them.
     fn settle(&mut self, mut found: Vec<(u32, u32)>) -> Vec<u32> {
         let mut names: FxHashMap<KindId, KindId> = FxHashMap::default();
@@ -160,6 +170,7 @@ impl Native<'_> {
             };
             self.set(*to, name);
         }
+        self.led.extend_from_slice(&found);
         found.into_iter().map(|(to, _)| to).collect()
     }
 
