@@ -352,12 +352,17 @@ fn addresses_that_are_wrong() {
     let map = json(&["map", &pid]);
     let rows = map["rows"].as_array().unwrap();
     let edge = |row: &Value, key: &str| u64::from_str_radix(&row[key].as_str().unwrap()[2..], 16).unwrap();
-    let heap = rows.iter().find(|row| row.get("path") == Some(&json!("[heap]"))).unwrap();
-    // Ends cleanly where the mapping does, and says why.
-    let end = edge(heap, "end");
-    let dump = json(&["hexdump", &pid, &format!("{:#x}", end - 24), "4K"]);
-    assert_eq!((dump["bytes"].as_u64(), &dump["ended"]["addr"]), (Some(24), &json!(format!("{end:#x}"))));
-    assert_eq!(dump["ended"]["why"], json!("not mapped"));
+    // Ends cleanly where the mapping does, and says why: also where another one follows.
+    let heap = rows.iter().position(|row| row.get("path") == Some(&json!("[heap]"))).unwrap();
+    let is_data = |row: &Value| row["perms"].as_str().is_some_and(|perms| perms.starts_with("rw"));
+    let followed = |two: &[Value]| two[0]["end"] == two[1]["start"] && is_data(&two[0]);
+    let followed = rows.windows(2).position(followed).expect("a library's data and what follows");
+    for row in [heap, followed] {
+        let end = edge(&rows[row], "end");
+        let dump = json(&["hexdump", &pid, &format!("{:#x}", end - 24), "4K"]);
+        assert_eq!((dump["bytes"].as_u64(), &dump["ended"]["addr"]), (Some(24), &json!(format!("{end:#x}"))));
+        assert_eq!(dump["ended"]["why"], json!("the mapping ends"));
+    }
     // Every kind of place can be asked about, at odd addresses too.
     for row in rows {
         let start = edge(row, "start");
