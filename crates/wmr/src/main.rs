@@ -163,13 +163,13 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
                 command::export::run(target, *format, output, *force, options)
             }
             Command::Leaks { target, story: Some(addr), .. } => command::leaks::story(target, addr, options),
-            Command::Leaks { target, later, limit, .. } if !later.is_empty() => {
-                let series: Vec<_> = std::iter::once(target).chain(later).cloned().collect();
-                command::leaks::growth::run(&series, *limit, options)
-            }
-            Command::Leaks { target, limit, known, fail_on, max_bytes, later: _, story: None } => {
+            Command::Leaks { target, later, limit, known, fail_on, max_bytes, story: None } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
-                command::leaks::run(target, *limit, known.as_deref(), gate, options)
+                if later.is_empty() {
+                    return command::leaks::run(target, *limit, known.as_deref(), gate, options);
+                }
+                let series: Vec<_> = std::iter::once(target).chain(later).cloned().collect();
+                command::leaks::growth::run(&series, *limit, known.as_deref(), gate, options)
             }
             Command::Snapshot { target, output, force, strip_values, level } => {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };

@@ -90,6 +90,20 @@ fn a_series_names_what_grew_and_clears_what_did_not() {
         assert!(place(&series["stable"]).contains(&"__main__.shop.seen".to_owned()), "{tag}: {series:#}");
         assert!(place(&series["churn"]).iter().any(|p| p.contains("shop.batch")), "{tag}: {series:#}");
 
+        // A gate is one for a series too, and what was accepted passes it.
+        let gate = |more: &[&str]| {
+            let output =
+                wmr(&["leaks", &files[0], &files[1], &files[2], "--fail-on", "likely"]).args(more).output();
+            output.unwrap().status.code()
+        };
+        let accepted = folder.path().join("accepted");
+        let rows = series["findings"].as_array().unwrap().iter();
+        let signatures: Vec<&str> = rows.map(|row| row["signature"].as_str().unwrap()).collect();
+        std::fs::write(&accepted, signatures.join("\n")).unwrap();
+        assert_eq!(gate(&[]), Some(6), "{tag}");
+        assert_eq!(gate(&["--max-bytes", "1G"]), Some(0), "{tag}");
+        assert_eq!(gate(&["--known", accepted.to_str().unwrap()]), Some(0), "{tag}");
+
         // Backwards: nothing grew, and no rate is made up.
         let back = json(&["leaks", &files[2], &files[1], &files[0]]);
         assert!(!place(&back["findings"]).contains(&"__main__.shop.orders".to_owned()), "{tag}: {back:#}");
@@ -160,16 +174,35 @@ fn watching_tells_what_grows() {
 
 #[test]
 fn a_program_that_starts_itself_anew_is_noticed() {
-    let again = "    os.execv(sys.executable, [sys.executable] + sys.orig_argv[1:])\n";
-    let script = SHOP.replace("    step += 1\n", again);
+    let again = "    if line == 'again\\n': os.execv(sys.executable, [sys.executable] + sys.orig_argv[1:])\n";
+    let script = SHOP.replace("    step += 1\n", &format!("{again}    step += 1\n"));
     let mut target = python("3.11").unwrap().spawn(&script).unwrap();
     let pid = target.pid().to_string();
     let mut watching = Watching::begin(&["watch", &pid, "--every", "300ms"]);
     assert_eq!(watching.next()["restarted"], false);
+    // What it held more of before is not asked for again: a few looks tell what still grows.
+    let grown = |target: &mut Target, watching: &mut Watching, looks: u32| {
+        (0..looks).find_map(|_| {
+            step(target);
+            let look = watching.next();
+            (look["findings"][0]["where"] == "__main__.shop.orders").then_some(look)
+        })
+    };
+    for _ in 0..4 {
+        step(&mut target);
+    }
+    grown(&mut target, &mut watching, 20).expect("what grows is told");
     target.send("again").unwrap();
     assert!(target.line().unwrap().starts_with("ready "));
     let anew = (0..10).map(|_| watching.next()).find(|look| look["restarted"] == true);
-    assert!(anew.expect("it is noticed")["notes"].to_string().contains("started anew"));
+    let anew = anew.expect("it is noticed");
+    assert!(anew["notes"].to_string().contains("started anew"));
+    assert_eq!(anew["compared"], 1);
+    let look = grown(&mut target, &mut watching, 4).expect("what grows is told at once");
+    assert!(
+        look["findings"][0]["why"].to_string().contains("before the program was started anew"),
+        "{look:#}"
+    );
 }
 
 #[test]

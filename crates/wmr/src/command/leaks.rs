@@ -47,6 +47,19 @@ pub struct Gate {
     pub max_bytes: u64,
 }
 
+impl Gate {
+    /// Ends with a code of its own where more is lost than may be: `bytes`, of all findings that are as sure as
+    /// the gate asks.
+    fn pass(self, mut answer: Answer, bytes: u64) -> Answer {
+        if answer.code == 0 && self.fail_on.is_some() && bytes > self.max_bytes {
+            answer.code = code::LEAKS;
+            answer.complaint =
+                Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(self.max_bytes)));
+        }
+        answer
+    }
+}
+
 pub fn run(
     word: &OsStr,
     limit: Option<usize>,
@@ -87,8 +100,7 @@ pub fn run(
     }
     findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.weight())));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
-    let bytes = sum(Sure::Likely);
-    let exceeded = gate.fail_on.map(sum).filter(|&bytes| bytes > gate.max_bytes);
+    let (bytes, asked) = (sum(Sure::Likely), gate.fail_on.map_or(0, sum));
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let likely = findings.iter().any(Finding::is_sure);
     let (findings, truncated) = limited(findings, limit);
@@ -109,12 +121,8 @@ pub fn run(
         verdict: idle::verdict(likely, &not_leaks, total),
         not_leaks,
     };
-    let mut answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+    let answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
         page::page(screen, &subject, &leaks, body) + &idle::page(screen, &body.not_leaks, total)
     });
-    if let (0, Some(bytes)) = (answer.code, exceeded) {
-        answer.code = code::LEAKS;
-        answer.complaint = Some(format!("wmr: {} lost, {} accepted", scaled(bytes), scaled(gate.max_bytes)));
-    }
-    Ok(answer)
+    Ok(gate.pass(answer, asked))
 }

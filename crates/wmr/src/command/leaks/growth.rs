@@ -1,7 +1,9 @@
 //! `wmr leaks A B C`: what grew from each picture of a series to the next.
 
+use super::Gate;
 use super::document::Suspect as Row;
 use super::finding::{Finding, Section, Sure, signature};
+use super::known;
 use crate::Answer;
 use crate::cli::Options;
 use crate::command::{answer, holders, more, title};
@@ -12,7 +14,9 @@ use crate::open::{Subject, open};
 use crate::screen::{Look, Screen};
 use crate::text::{command_line, shown, wrap};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 use wmr_heap::graph::Fold;
@@ -22,6 +26,8 @@ use wmr_heap::growth::{self, Churn, Explained, Grown, Growth, Summary};
 struct Body {
     /// The pictures, oldest first.
     series: Vec<Picture>,
+    /// Findings that were accepted before and are left out.
+    accepted: usize,
     #[serde(flatten)]
     told: Told,
 }
@@ -124,7 +130,7 @@ pub struct GrownRow {
     /// Of the growth of the resident size.
     #[serde(skip_serializing_if = "Option::is_none")]
     share_percent: Option<f64>,
-    signature: String,
+    pub signature: String,
 }
 
 #[derive(Serialize)]
@@ -148,7 +154,14 @@ const SHOWN: usize = 12;
 /// Of what is no leak.
 const SHOWN_OTHERS: usize = 5;
 
-pub fn run(words: &[OsString], limit: Option<usize>, options: &Options) -> Result<Answer, Failure> {
+pub fn run(
+    words: &[OsString],
+    limit: Option<usize>,
+    known: Option<&Path>,
+    gate: Gate,
+    options: &Options,
+) -> Result<Answer, Failure> {
+    let known = known.map(known::read).transpose()?;
     let mut summaries: Vec<(String, Summary)> = Vec::new();
     let mut notes = Vec::new();
     let mut before: Option<Identity> = None;
@@ -167,11 +180,16 @@ pub fn run(words: &[OsString], limit: Option<usize>, options: &Options) -> Resul
     let Some(mut subject) = last else {
         return Err(Failure::new(code::USAGE, "a series wants pictures"));
     };
-    let growth = growth::compare(&summaries.iter().map(|(_, summary)| summary).collect::<Vec<_>>());
+    let mut growth = growth::compare(&summaries.iter().map(|(_, summary)| summary).collect::<Vec<_>>());
     if growth.time.is_none() {
         notes.push(
             "the times of the pictures do not ascend: the order given is kept, rates are left out".to_owned(),
         );
+    }
+    let found = growth.grown.len();
+    if let Some(known) = &known {
+        growth.grown.retain(|grown| !known.contains(&name(grown)));
+        notes.extend(known.notes(found - growth.grown.len()));
     }
     subject.inspection.notes.extend(notes);
     let picture = |(target, summary): &(String, Summary)| Picture {
@@ -183,10 +201,13 @@ pub fn run(words: &[OsString], limit: Option<usize>, options: &Options) -> Resul
     let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let body = Body {
         series: summaries.iter().map(picture).collect(),
-        told: Told::of(&subject.typed, &growth, summaries.len(), limit),
+        accepted: found - growth.grown.len(),
+        told: Told::of(&subject.typed, &growth, &Steps::of(summaries.len()), limit),
     };
+    let is_asked = |row: &&Row| gate.fail_on.is_some_and(|least| row.sure <= least);
+    let bytes = body.told.suspects.iter().filter(is_asked).map(|row| row.bytes).sum();
     let times: Vec<String> = summaries.iter().map(|(_, summary)| local_time(summary.time)).collect();
-    Ok(answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+    let answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
         let head = format!(
             "WHAT GREW  {} pictures from {} to {}",
             summaries.len(),
@@ -194,7 +215,8 @@ pub fn run(words: &[OsString], limit: Option<usize>, options: &Options) -> Resul
             times.last().map_or("", String::as_str)
         );
         title(screen, &head) + &page(screen, &subject.typed, &body.told)
-    }))
+    });
+    Ok(gate.pass(answer, bytes))
 }
 
 pub fn summary(subject: &Subject) -> Result<Summary, Failure> {
@@ -269,11 +291,25 @@ impl Identity {
     }
 }
 
+/// What a comparison goes by.
+#[derive(Default)]
+pub struct Steps {
+    pub pictures: usize,
+    /// Signatures of what grew before the program was started anew.
+    pub before: HashSet<String>,
+}
+
+impl Steps {
+    fn of(pictures: usize) -> Steps {
+        Steps { pictures, ..Steps::default() }
+    }
+}
+
 impl Told {
-    pub fn of(typed: &str, growth: &Growth, pictures: usize, limit: usize) -> Told {
+    pub fn of(typed: &str, growth: &Growth, steps: &Steps, limit: usize) -> Told {
         let rss_growth = growth.rss.map(|(before, after)| after as i64 - before as i64);
         let findings: Vec<Finding> =
-            growth.grown.iter().map(|grown| finding(typed, growth, grown, pictures)).collect();
+            growth.grown.iter().map(|grown| finding(typed, growth, grown, steps)).collect();
         let suspects = findings.iter().map(row).collect();
         let (findings, truncated) = limited(findings, limit);
         Told {
@@ -310,23 +346,27 @@ fn name(grown: &Grown) -> String {
     signature("suspects", &grown.container.place.key)
 }
 
-/// Three pictures in a row are no accident; two may be.
-fn sure(growth: &Growth, grown: &Grown, pictures: usize) -> Sure {
+/// Three pictures in a row are no accident; two may be, where it did not grow before the program was started anew.
+fn sure(growth: &Growth, grown: &Grown, steps: &Steps) -> Sure {
     let large = grown.more() >= 64 << 10 || grown.more_objects() >= 100;
     let much = share(grown.more(), growth).is_some_and(|share| share >= 10.0);
-    match pictures {
+    let again = steps.before.contains(&name(grown));
+    match steps.pictures + if again { 1 } else { 0 } {
         5.. if large && much && grown.stayed > 0.9 => Sure::Certain,
         3.. if large => Sure::Likely,
         _ => Sure::Possible,
     }
 }
 
-fn finding(typed: &str, growth: &Growth, grown: &Grown, pictures: usize) -> Finding {
+fn finding(typed: &str, growth: &Growth, grown: &Grown, steps: &Steps) -> Finding {
     let rate = per_hour(grown.more(), growth.time).map(|rate| format!("{} an hour", scaled(rate)));
     let share = share(grown.more(), growth).map(|share| format!("{share:.0} % of what the process grew"));
     let stayed = format!("{:.0} % of those that were there at first still are", grown.stayed * 100.0);
     let mut why =
-        vec![format!("more in each of {} than in the one before", counted(pictures as u64, "picture"))];
+        vec![format!("more in each of {} than in the one before", counted(steps.pictures as u64, "picture"))];
+    if steps.before.contains(&name(grown)) {
+        why.push("it grew before the program was started anew, too".to_owned());
+    }
     why.extend(rate);
     why.extend(share);
     why.push(stayed);
@@ -349,7 +389,7 @@ fn finding(typed: &str, growth: &Growth, grown: &Grown, pictures: usize) -> Find
         why: why.join("; "),
         examples: vec![hex(grown.container.addr)],
         next: next_of(typed, &format!(" --story {}", hex(grown.container.addr))),
-        ..Finding::new(Section::Growth, sure(growth, grown, pictures), what, name(grown))
+        ..Finding::new(Section::Growth, sure(growth, grown, steps), what, name(grown))
     }
 }
 

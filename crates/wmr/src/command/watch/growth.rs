@@ -3,7 +3,7 @@
 use super::cost::Costs;
 use crate::Answer;
 use crate::cli::Options;
-use crate::command::leaks::growth::{Identity, Told, summary};
+use crate::command::leaks::growth::{Identity, Steps, Told, summary};
 use crate::command::snapshot::{self, How};
 use crate::document::{Document, local_time};
 use crate::failure::{self, Failure, code};
@@ -72,7 +72,11 @@ struct Watch<'a> {
     watched: Watched,
     costs: Costs,
     identity: Option<Identity>,
+    /// Of the program as it runs now: what it has not had the time to hold again has not shrunk.
     kept: VecDeque<Summary>,
+    steps: Steps,
+    /// Signatures of what grew at the latest look.
+    growing: Vec<String>,
     first_rss: Option<u64>,
     began: Instant,
 }
@@ -87,6 +91,8 @@ pub fn run(word: &OsStr, pid: i32, wait: Wait, options: &Options) -> Result<Answ
         costs: Costs::new(wait.every),
         identity: None,
         kept: VecDeque::new(),
+        steps: Steps::default(),
+        growing: Vec::new(),
         first_rss: None,
         began: Instant::now(),
     };
@@ -182,6 +188,8 @@ impl Watch<'_> {
         let rss = subject.target.process.rss;
         if anew {
             self.first_rss = None;
+            self.kept.clear();
+            self.steps.before.extend(self.growing.drain(..));
         }
         let first = *self.first_rss.get_or_insert(rss.unwrap_or(0));
         if self.kept.len() >= COMPARED {
@@ -189,7 +197,9 @@ impl Watch<'_> {
         }
         self.kept.push_back(summary);
         let growth = growth::compare(&self.kept.iter().collect::<Vec<_>>());
-        let told = Told::of(&subject.typed, &growth, self.kept.len(), SHOWN);
+        self.steps.pictures = self.kept.len();
+        let told = Told::of(&subject.typed, &growth, &self.steps, SHOWN);
+        self.growing = told.growth.iter().map(|row| row.signature.clone()).collect();
         let next = self.costs.next();
         let body = Body {
             look,
