@@ -217,7 +217,7 @@ layouts! {
             od_first, od_fast_nodes, od_fast_nodes_size;
             od_inst_dict
         }
-        odict_node: OrderedDictNodeLayout = "_odictnode" { key, next }
+        odict_node: OrderedDictNodeLayout = "_odictnode" { key, hash, next }
         set_entry: SetEntryLayout = "setentry" { key, hash }
         code: CodeLayout = "PyCodeObject" {
             co_stacksize, co_flags, co_firstlineno, co_filename, co_name, lines = "co_lnotab" | "co_linetable";

@@ -4,6 +4,7 @@
 pub mod collector;
 pub mod datastack;
 pub mod dicts;
+pub mod entries;
 pub mod family;
 pub mod frames;
 pub mod freelists;

@@ -91,6 +91,7 @@ const GARBAGE: &[Planted] = &[
         .on(WITH_TWO)
         .certain()
         .count(1000),
+    Planted::new("known_by_their_ids", "garbage", &["__main__.Node", "a.itself → a"]).on(WITH_TWO).certain(),
     Planted::new("high_threshold", "garbage", &["__main__.Node", "1,000,000"]).count(1000),
 ];
 

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
-use wmr_cpython::dicts::{table_bytes, values_table};
+use wmr_cpython::dicts::values_table;
+use wmr_cpython::entries::{self, Entries};
 use wmr_cpython::family::Family;
-use wmr_cpython::model::Model;
+use wmr_cpython::model::{Allocation, Model};
 use wmr_cpython::owns::Part;
 use wmr_cpython::strings::str_shape;
 use wmr_memory::{Reader, Target};
@@ -153,9 +154,8 @@ struct Scan<'a> {
     dead: &'a [Range<u64>],
     /// By kind: may its blocks hold references?
     kinds: Vec<bool>,
-    /// By kind: are they tables of keys, of values?
-    keys: Vec<bool>,
-    values: Vec<bool>,
+    /// By kind: which part of an object are they?
+    parts: Vec<Option<Part>>,
     /// By type: weak references, whose first field does not hold what it points at.
     weak: Vec<bool>,
     /// Addresses of the types of the collector's objects.
@@ -165,11 +165,7 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(target: &'a Target, inspection: &'a Inspection, dead: &'a [Range<u64>]) -> Self {
         let named = &inspection.census.kinds;
-        let is = |parts: &[Part]| -> Vec<bool> {
-            let is_one = |id| parts.iter().any(|part| part.name() == named.get(id as u32).kind);
-            (0..named.len()).map(is_one).collect()
-        };
-        let (keys, values) = (is(&[Part::DictKeys, Part::SharedKeys]), is(&[Part::DictValues]));
+        let parts = (0..named.len()).map(|id| part(named.get(id as u32))).collect();
         let kinds = (0..named.len()).map(|id| holds_references(named.get(id as u32))).collect();
         let types = &inspection.census.types;
         let is_weak = |i: usize| {
@@ -187,7 +183,7 @@ impl<'a> Scan<'a> {
         };
         let weak = (0..types.len()).map(is_weak).collect();
         let types = types.iter().filter(|ty| ty.shape.has_gc()).map(|ty| ty.addr).collect();
-        Scan { target, inspection, dead, kinds, keys, values, weak, types }
+        Scan { target, inspection, dead, kinds, parts, weak, types }
     }
 
     /// Number of edges by block, and the edges.
@@ -216,39 +212,42 @@ impl<'a> Scan<'a> {
         block: Block,
         edges: &mut Vec<u32>,
     ) {
-        let mut words = |from: u64, to: u64| {
-            let mut at = from.next_multiple_of(8);
-            while at + 8 <= to {
-                let len = (to - at).min(WINDOW) & !7;
+        let mut look = |range: Range<u64>, is_pointer: &mut dyn FnMut(u64) -> bool| {
+            let mut at = range.start.next_multiple_of(8);
+            while at + 8 <= range.end {
+                let len = (range.end - at).min(WINDOW) & !7;
                 // What cannot be read points nowhere.
                 let Ok(bytes) = reader.window(at, len as usize, scratch) else { return };
                 for word in bytes.as_chunks::<8>().0 {
-                    let found = resolver.resolve(u64::from_le_bytes(*word));
                     // Into itself says nothing, at its own beginning is a cycle of one.
-                    edges.extend(found.filter(|&edge| edge != block.id | INTERIOR));
+                    let found = resolver.resolve(u64::from_le_bytes(*word));
+                    let found = found.filter(|&edge| edge != block.id | INTERIOR);
+                    edges.extend(found.filter(|_| is_pointer(at)));
+                    at += 8;
                 }
-                at += len;
             }
         };
         let mark = self.inspection.census.mark(block.id);
         let end = block.start + block.usable;
-        let Some(model) = &self.inspection.model else { return words(block.start, end) };
+        let Some(model) = &self.inspection.model else { return look(block.start..end, &mut any) };
         let allocation = model.unpad(remote, block.start, block.usable);
         let (data, end) = (allocation.data, allocation.data + allocation.size);
         let Some(ty) = mark.as_object() else {
-            match mark.as_kind() {
+            let kind = mark.as_kind().map(|kind| kind as usize);
+            let part = kind.and_then(|kind| self.parts[kind]);
+            if let Some(entries) = part.and_then(|part| entries_of(model, remote, part, allocation)) {
+                return look(entries.range.clone(), &mut |addr| !entries.is_hash(addr));
+            }
+            match part {
                 // What stands in front of the values was not all written to.
-                Some(kind) if self.values[kind as usize] => {
+                Some(Part::DictValues) => {
                     let table = values_table(model, remote, data);
                     let last = table.count.map_or(end, |count| table.first.saturating_add(8 * count));
-                    words(table.first, last.min(end));
+                    look(table.first..last.min(end), &mut any);
                 }
-                Some(kind) if self.keys[kind as usize] => {
-                    words(data, data.saturating_add(table_bytes(model, remote, allocation)));
-                }
-                Some(kind) if !self.kinds[kind as usize] => {}
+                _ if kind.is_some_and(|kind| !self.kinds[kind]) => {}
                 _ if self.is_dead(model, remote, data) => {}
-                _ => without(data..end, self.dead, &mut |range| words(range.start, range.end)),
+                _ => without(data..end, self.dead, &mut |range| look(range, &mut any)),
             }
             return;
         };
@@ -257,25 +256,28 @@ impl<'a> Scan<'a> {
         let object = data + presize;
         let gc_head = if shape.has_gc() { model.gc_head } else { 0 };
         // Pointers to a managed dict and to weak references stand before the collector's head.
-        words(data, object - gc_head);
+        look(data..object - gc_head, &mut any);
         let first = object + model.layout.object.ob_type;
         let fixed = object + u64::from(shape.basicsize);
         match shape.family {
             Family::Int | Family::OldInt | Family::Float | Family::Bytes if shape.exact => {}
             Family::Str if shape.exact => {
-                words(object + model.layout.object.size, text_header(model, remote, object))
+                look(object + model.layout.object.size..text_header(model, remote, object), &mut any);
             }
             Family::List => {
-                words(first, fixed.min(end));
+                look(first..fixed.min(end), &mut any);
                 // Behind the last item are pointers to what was popped.
                 let (items, count) = list_items(model, remote, object);
-                words(items, items.saturating_add(count.saturating_mul(8)));
+                look(items..items.saturating_add(count.saturating_mul(8)), &mut any);
             }
             _ if self.weak[ty as usize] => {
-                words(first, first + 8);
-                words(object + model.layout.object.size + 8, end);
+                look(first..first + 8, &mut any);
+                look(object + model.layout.object.size + 8..end, &mut any);
             }
-            _ => words(first, end),
+            family => match small_table(model, family, object) {
+                Some(entries) => look(first..end, &mut |addr| !entries.is_hash(addr)),
+                None => look(first..end, &mut any),
+            },
         }
     }
 }
@@ -287,6 +289,31 @@ impl Scan<'_> {
         let object = data.wrapping_add(model.gc_head);
         let known = model.type_of(reader, object).is_ok_and(|ty| self.types.contains(&ty));
         known && reader.u64(object.wrapping_add(model.layout.object.ob_refcnt)) == Ok(0)
+    }
+}
+
+/// Every word that is the address of a block counts.
+fn any(_: u64) -> bool {
+    true
+}
+
+/// Where keys and values are in a table that is such a part.
+fn entries_of(model: &Model, reader: &mut Reader, part: Part, allocation: Allocation) -> Option<Entries> {
+    let range = allocation.data..allocation.data.saturating_add(allocation.size);
+    Some(match part {
+        Part::DictKeys | Part::SharedKeys => entries::keys(model, reader, allocation),
+        Part::SetTable => entries::set_table(model, range),
+        Part::OrderedDictNode => entries::order_node(model, range),
+        _ => return None,
+    })
+}
+
+/// The table that an object of that family has within it.
+fn small_table(model: &Model, family: Family, object: u64) -> Option<Entries> {
+    match family {
+        Family::Dict => entries::small_dict(model, object),
+        Family::Set => Some(entries::small_set(model, object)),
+        _ => None,
     }
 }
 
@@ -311,12 +338,17 @@ fn list_items(model: &Model, reader: &mut Reader, object: u64) -> (u64, u64) {
 
 /// What census and owner agree on to be an object's own.
 pub(super) fn is_part(kind: &crate::Kind) -> bool {
-    kind.domain == Domain::CPython && Part::ALL.iter().any(|part| part.name() == kind.kind)
+    part(kind).is_some()
+}
+
+fn part(kind: &crate::Kind) -> Option<Part> {
+    let named = |part: &&Part| part.name() == kind.kind;
+    Part::ALL.iter().find(named).copied().filter(|_| kind.domain == Domain::CPython)
 }
 
 fn holds_references(kind: &crate::Kind) -> bool {
     match kind.domain {
-        Domain::CPython => match Part::ALL.iter().find(|part| part.name() == kind.kind) {
+        Domain::CPython => match part(kind) {
             Some(
                 Part::StrCharacters
                 | Part::StrUtf8
