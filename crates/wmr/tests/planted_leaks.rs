@@ -308,8 +308,14 @@ fn expect_innocent(target: &wmr_testing::Target, what: &str, with_suspects: bool
 #[test]
 fn programs_that_hold_what_they_have_are_not_accused() {
     const SERVER: &str = "import asyncio, os\n\
+        async def echo(r, w):\n\
+        \x20   w.write(await r.read(100)); await w.drain(); w.close(); await w.wait_closed()\n\
+        async def ask(port):\n\
+        \x20   r, w = await asyncio.open_connection('127.0.0.1', port)\n\
+        \x20   w.write(b'hello'); await w.drain(); await r.read(); w.close()\n\
         async def main():\n\
-        \x20   await asyncio.start_server(lambda r, w: None, '127.0.0.1', 0)\n\
+        \x20   server = await asyncio.start_server(echo, '127.0.0.1', 0)\n\
+        \x20   for _ in range(50): await ask(server.sockets[0].getsockname()[1])\n\
         \x20   tasks = [asyncio.create_task(asyncio.sleep(10000)) for _ in range(100)]\n\
         \x20   await asyncio.sleep(0.05)\n\
         \x20   print('ready', os.getpid(), flush=True)\n\

@@ -4,7 +4,7 @@ use super::without;
 use crate::Inspection;
 use crate::kinds::Domain;
 use rayon::prelude::*;
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use std::ops::Range;
 use wmr_alloc::{Block, Blocks};
 use wmr_cpython::dicts::values_table;
@@ -158,8 +158,8 @@ struct Scan<'a> {
     parts: Vec<Option<Part>>,
     /// By type: weak references, whose first field does not hold what it points at.
     weak: Vec<bool>,
-    /// Addresses of the types of the collector's objects.
-    types: FxHashSet<u64>,
+    /// Addresses of the types of the collector's objects, and how large these are.
+    types: FxHashMap<u64, u64>,
 }
 
 impl<'a> Scan<'a> {
@@ -182,7 +182,8 @@ impl<'a> Scan<'a> {
             })
         };
         let weak = (0..types.len()).map(is_weak).collect();
-        let types = types.iter().filter(|ty| ty.shape.has_gc()).map(|ty| ty.addr).collect();
+        let collected = types.iter().filter(|ty| ty.shape.has_gc());
+        let types = collected.map(|ty| (ty.addr, u64::from(ty.shape.basicsize))).collect();
         Scan { target, inspection, dead, kinds, parts, weak, types }
     }
 
@@ -212,17 +213,17 @@ impl<'a> Scan<'a> {
         block: Block,
         edges: &mut Vec<u32>,
     ) {
-        let mut look = |range: Range<u64>, is_pointer: &mut dyn FnMut(u64) -> bool| {
+        let mut look = |range: Range<u64>, is_pointer: &mut dyn FnMut(u64, u64) -> bool| {
             let mut at = range.start.next_multiple_of(8);
             while at + 8 <= range.end {
                 let len = (range.end - at).min(WINDOW) & !7;
                 // What cannot be read points nowhere.
                 let Ok(bytes) = reader.window(at, len as usize, scratch) else { return };
                 for word in bytes.as_chunks::<8>().0 {
+                    let word = u64::from_le_bytes(*word);
                     // Into itself says nothing, at its own beginning is a cycle of one.
-                    let found = resolver.resolve(u64::from_le_bytes(*word));
-                    let found = found.filter(|&edge| edge != block.id | INTERIOR);
-                    edges.extend(found.filter(|_| is_pointer(at)));
+                    let found = resolver.resolve(word).filter(|&edge| edge != block.id | INTERIOR);
+                    edges.extend(found.filter(|_| is_pointer(at, word)));
                     at += 8;
                 }
             }
@@ -236,7 +237,7 @@ impl<'a> Scan<'a> {
             let kind = mark.as_kind().map(|kind| kind as usize);
             let part = kind.and_then(|kind| self.parts[kind]);
             if let Some(entries) = part.and_then(|part| entries_of(model, remote, part, allocation)) {
-                return look(entries.range.clone(), &mut |addr| !entries.is_hash(addr));
+                return look(entries.range.clone(), &mut |addr, _| !entries.is_hash(addr));
             }
             match part {
                 // What stands in front of the values was not all written to.
@@ -246,8 +247,16 @@ impl<'a> Scan<'a> {
                     look(table.first..last.min(end), &mut any);
                 }
                 _ if kind.is_some_and(|kind| !self.kinds[kind]) => {}
-                _ if self.is_dead(model, remote, data) => {}
-                _ => without(data..end, self.dead, &mut |range| look(range, &mut any)),
+                _ => match self.dead(model, remote, data.wrapping_add(model.gc_head)) {
+                    // What it referred to is there still, and not counted; a link of the list it is kept in is.
+                    Some((ty, size)) => {
+                        let object = data.saturating_add(model.gc_head);
+                        look(object..object.saturating_add(size).min(end), &mut |_, word| {
+                            self.dead(model, remote, word).is_some_and(|(next, _)| next == ty)
+                        });
+                    }
+                    None => without(data..end, self.dead, &mut |range| look(range, &mut any)),
+                },
             }
             return;
         };
@@ -275,7 +284,7 @@ impl<'a> Scan<'a> {
                 look(object + model.layout.object.size + 8..end, &mut any);
             }
             family => match small_table(model, family, object) {
-                Some(entries) => look(first..end, &mut |addr| !entries.is_hash(addr)),
+                Some(entries) => look(first..end, &mut |addr, _| !entries.is_hash(addr)),
                 None => look(first..end, &mut any),
             },
         }
@@ -283,17 +292,18 @@ impl<'a> Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// An object that ended and was kept for the next of its kind, as a code object does with a frame up to
-    /// 3.10: what it referred to is there still, and not counted.
-    fn is_dead(&self, model: &Model, reader: &mut Reader, data: u64) -> bool {
-        let object = data.wrapping_add(model.gc_head);
-        let known = model.type_of(reader, object).is_ok_and(|ty| self.types.contains(&ty));
-        known && reader.u64(object.wrapping_add(model.layout.object.ob_refcnt)) == Ok(0)
+    /// Type and size of an object that ended and was kept for the next of its kind: by a code object its frame,
+    /// up to 3.10; by a library some of what it makes often.
+    fn dead(&self, model: &Model, reader: &mut Reader, object: u64) -> Option<(u64, u64)> {
+        let ty = model.type_of(reader, object).ok()?;
+        let size = *self.types.get(&ty)?;
+        let count = reader.u64(object.wrapping_add(model.layout.object.ob_refcnt));
+        (count == Ok(0)).then_some((ty, size))
     }
 }
 
 /// Every word that is the address of a block counts.
-fn any(_: u64) -> bool {
+fn any(_: u64, _: u64) -> bool {
     true
 }
 
