@@ -4,7 +4,7 @@
 //! were found: one that all references are known of is held by nothing else, and words that lead there
 //! are borrowed or stale, as behind the end of a free list.
 
-mod frames;
+pub(crate) mod frames;
 mod modules;
 mod state;
 mod words;

@@ -97,6 +97,13 @@ pub fn thread(inspection: &Inspection, thread: u64) -> String {
     stack(inspection, thread).map_or_else(|| format!("thread with state at {thread:#x}"), Stack::thread_name)
 }
 
+/// The variable of a frame that holds something, if it is one.
+pub fn variable(target: &Target, inspection: &Inspection, of: u64, index: u32, at: At) -> Option<String> {
+    let frame = stack(inspection, of)?.walk.frames.get(index as usize)?;
+    let what = frame.reference_name(inspection.model.as_ref()?, &mut target.reader(), at);
+    what.strip_prefix("local ").map(str::to_owned)
+}
+
 /// `thread 4242 frame f at /srv/app.py:31 local x`.
 pub fn name(target: &Target, inspection: &Inspection, of: u64, index: u32, at: At) -> String {
     let thread = thread(inspection, of);

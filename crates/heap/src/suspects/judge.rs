@@ -5,6 +5,7 @@ use super::inspect::{self, Note, Verdict};
 use super::origin::Origin;
 use super::place::Place;
 use super::{Candidate, LARGE_PERCENT, MANY, SAMPLE, Search, Suspect};
+use crate::roots::Holder;
 use crate::routes::{RouteId, Step};
 use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_cpython::family::Family;
@@ -168,7 +169,8 @@ impl Case<'_> {
         let view = self.search.view;
         let root = place.nodes.first().and_then(|node| view.held.root(*node));
         let module = match root.map(|root| &root.holder) {
-            Some(crate::roots::Holder::Module { name, .. }) => view.origins.of(name),
+            Some(Holder::Module { name, .. }) => view.origins.of(name),
+            Some(Holder::Frame { thread, index, .. }) => view.origin_of_frame(*thread, *index),
             _ => None,
         };
         // A program's object that a library holds is the program's, and so is what hangs on it.
@@ -261,8 +263,9 @@ impl Case<'_> {
             let ty = view.type_of(node);
             let module = view.held.root(node).map(|root| &root.holder);
             match module {
-                Some(crate::roots::Holder::Module { name, .. }) => {
-                    view.origins.of(name) == Some(Origin::Program)
+                Some(Holder::Module { name, .. }) => view.origins.of(name) == Some(Origin::Program),
+                Some(Holder::Frame { thread, index, .. }) => {
+                    view.origin_of_frame(*thread, *index) == Some(Origin::Program)
                 }
                 _ => {
                     self.class_of_program(node)

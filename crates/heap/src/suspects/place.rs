@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::graph::{Dominators, Reach};
 use crate::held::Held;
-use crate::roots::Holder;
+use crate::roots::{Holder, frames};
 use crate::routes::{RouteId, Routes, Step};
 use wmr_cpython::refers::{Label, Name, Via};
 
@@ -118,6 +118,11 @@ impl Place {
         let name = held.root_name(node);
         match held.root(node).map(|root| &root.holder) {
             Some(Holder::Module { name: module, .. }) => self.name.push_str(module),
+            Some(Holder::Frame { thread, index, at }) => {
+                let variable = frames::variable(held.target, held.inspection, *thread, *index, *at);
+                self.names.extend(variable.map(|variable| (node, variable)));
+                self.name.push_str(&name);
+            }
             _ => self.name.push_str(&name),
         }
         self.key.push_str(&without_numbers(&name));

@@ -6,6 +6,7 @@ use crate::census::bases;
 use crate::graph::Reach;
 use crate::held::Held;
 use wmr_cpython::family::Family;
+use wmr_cpython::frames::Code;
 use wmr_cpython::model::Model;
 use wmr_cpython::refers::{Name, Strength, Via};
 use wmr_cpython::types::Type;
@@ -24,6 +25,14 @@ impl<'h> View<'h> {
     pub fn new(held: &'h Held<'h>, reach: &'h Reach) -> Option<View<'h>> {
         let model = held.inspection.model.as_ref()?;
         Some(View { held, reach, model, origins: Origins::find(held.target, held.inspection) })
+    }
+
+    /// Whose code a running frame is: counted from the innermost of the thread whose state is at that address.
+    pub fn origin_of_frame(&self, thread: u64, index: u32) -> Option<Origin> {
+        let stack = self.held.inspection.stacks.iter().find(|stack| stack.thread.addr == thread)?;
+        let frame = stack.walk.frames.get(index as usize)?;
+        let code = Code::read(self.model, &mut self.held.target.reader(), frame.code);
+        Some(self.origins.of_file(&code.file))
     }
 
     pub fn type_of(&self, node: u32) -> Option<&'h Type> {
