@@ -134,7 +134,7 @@ impl Search<'_> {
             if route.all_bytes < SMALLEST {
                 continue;
             }
-            let candidate = self.chain(route, id).or_else(|| self.wide(route, id, &below[id as usize]));
+            let candidate = self.chain(route, id).or_else(|| self.wide(route, id, &below));
             if let Some(candidate) = candidate.or_else(|| self.alone(route, id)) {
                 taken[id as usize] = true;
                 found.push(candidate);
@@ -197,7 +197,8 @@ impl Search<'_> {
     }
 
     /// Many entries in few containers, none of which has most of it.
-    fn wide(&self, route: &Route, id: RouteId, below: &Below) -> Option<Candidate> {
+    fn wide(&self, route: &Route, id: RouteId, all: &[Below]) -> Option<Candidate> {
+        let below = all[id as usize];
         let family = self.family(route)?;
         // Namespaces hold much of every kind; what is in them is looked at.
         if matches!(family, Family::Module | Family::Type | Family::Code | Family::Frame) {
@@ -212,6 +213,9 @@ impl Search<'_> {
         if !enough || count < route.count.saturating_mul(FAN) {
             return None;
         }
+        if count < MANY && self.larger_inside(id, count, all) {
+            return None;
+        }
         if let Some((bytes, heaviest)) = below.heaviest
             && bytes / MOST_OF_IT.1 * MOST_OF_IT.1 >= route.all_bytes / MOST_OF_IT.1 * MOST_OF_IT.0
             && self.route(heaviest).count < FEW.max(count / 20)
@@ -219,6 +223,27 @@ impl Search<'_> {
             return None;
         }
         Some(Candidate { route: id, count, entries: below.largest.map(|(_, id)| id), alone: false })
+    }
+
+    /// A few sessions with a history each: are there containers of more entries than the few are, with most of it
+    /// all?
+    fn larger_inside(&self, id: RouteId, count: u64, all: &[Below]) -> bool {
+        /// Sessions, the attribute, its entries.
+        const STEPS: usize = 4;
+        let whole = self.route(id).all_bytes;
+        let mut at = id;
+        for _ in 0..STEPS {
+            let Some((bytes, heaviest)) = all[at as usize].heaviest else { return false };
+            if bytes / MOST_OF_IT.0 * MOST_OF_IT.1 < whole {
+                return false;
+            }
+            at = heaviest;
+            let each = all[at as usize].items / self.route(at).count.max(1);
+            if each >= MANY && each > count {
+                return true;
+            }
+        }
+        false
     }
 
     /// Few objects, or one, that had their time and hold much.

@@ -220,6 +220,7 @@ const SUSPECTS: &[Planted] = &[
 /// As programs are written, none of which any inspector knows.
 const STYLES: &[Planted] = &[
     suspect("local_of_a_server", PYTHONS, &["handled", "__main__.Message", "serve adds to it"], 8000),
+    suspect("history_of_sessions", ONE, &["__main__.sessions[…].history"], 36000),
     suspect("signal_receivers", ONE, &["__main__.post_save.receivers"], 2000),
     suspect("identity_map", ONE, &["__main__.session.identity_map", "__main__.Customer"], 4000),
     suspect("deque_without_end", ONE, &["__main__.sampler.history", "maxlen"], 6000),
