@@ -15,6 +15,7 @@ mod nearby;
 mod objects;
 mod references;
 mod roots;
+mod unread;
 
 pub use audit::{Blind, Gap, Untraversed, library, untraversed};
 pub use counts::{Counted, Counts, Miscounted, counts};
@@ -24,6 +25,7 @@ pub use lost::{Lost, State};
 pub use native::{LostBlock, Native};
 pub use nearby::Content;
 pub use objects::Unheld;
+pub use unread::Unread;
 
 use crate::Inspection;
 use references::References;
@@ -52,6 +54,7 @@ pub struct Leaks {
     pub collectors: Vec<Collector>,
     /// Objects that the collector was told to leave alone (`gc.freeze()`).
     pub frozen: u64,
+    pub unread: Unread,
 }
 
 /// Looks for them.
@@ -68,7 +71,11 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
             python.gc.permanent(&mut target.reader(), inspection.blocks.len() as usize).len() as u64;
     }
     let mut references = References::take(target, inspection, &dead);
-    let mut roots = roots::find(target, inspection, &dead);
+    let (mut roots, unread) = roots::find(target, inspection, &dead);
+    leaks.unread = Unread {
+        bytes: unread.saturating_add(references.unread).saturating_add(unread::absent(target)),
+        threads: target.threads.iter().all(|thread| thread.sp == 0),
+    };
     // What the collector gave up on is held by its list alone; the table of the list is not lost.
     let lists = leaks.collectors.iter().filter_map(|collector| collector.garbage);
     let lists: Vec<u32> = lists.filter_map(|list| Some(inspection.blocks.containing(list)?.id)).collect();

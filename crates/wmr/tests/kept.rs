@@ -4,6 +4,7 @@ mod common;
 
 use common::{SCRIPT, failure, json, stdout, wmr};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use wmr_testing::{Interpreter, READY, Target, at_rest, gcore, python};
@@ -145,6 +146,52 @@ fn a_snapshot_cut_in_half_is_of_use() {
         let (half, whole) = (count(&half), count(&whole));
         assert!(half * 10 > whole && half < whole, "{version}: {half} of {whole}, cut from {length} bytes");
     }
+}
+
+/// What is cut off may have held what looks lost now: nothing is called a leak, and nobody is told that all is well.
+#[test]
+fn of_a_file_that_was_cut_off_nothing_is_said_to_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = start(python("3.11").unwrap(), SCRIPT);
+    for command in ["snapshot", "core"] {
+        let file = &path(folder.path(), command);
+        json(&[command, &target.pid().to_string(), "-o", file]);
+        let lost = json(&["leaks", file]);
+        assert!(lost["notes"].as_array().unwrap().iter().all(|note| !is_doubt(note)), "{lost:#}");
+        let length = std::fs::metadata(file).unwrap().len();
+        for percent in [95, 80, 70, 50, 10] {
+            std::fs::File::options().write(true).open(file).unwrap().set_len(length * percent / 100).unwrap();
+            let output = wmr(&["leaks", file, "--json"]).output().unwrap();
+            let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let told = format!("{command} cut to {percent} %: {document:#}");
+            let findings = document["findings"].as_array().unwrap();
+            assert!(findings.iter().all(|finding| finding["sure"] == "possible"), "{told}");
+            assert!(document["notes"].as_array().unwrap().iter().any(is_doubt), "{told}");
+            assert!(document["verdict"].as_str().unwrap().starts_with("not all could be read"), "{told}");
+            let page = wmr(&["leaks", file]).output().unwrap();
+            assert!(!String::from_utf8_lossy(&page.stdout).contains("Everything in use"), "{told}");
+        }
+    }
+}
+
+fn is_doubt(note: &Value) -> bool {
+    note.as_str().unwrap().contains("nothing is called more than possible")
+}
+
+#[test]
+fn without_a_python_nobody_is_told_that_its_objects_are_reached() {
+    let mut command = Command::new("cat");
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    // What comes back says that it runs.
+    let mut answer = [0];
+    process.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    process.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    let output = wmr(&["leaks", &process.id().to_string()]).output().unwrap();
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    drop(process.stdin.take());
+    process.wait().unwrap();
+    assert!(!page.contains("Everything in use") && page.contains("looked at"), "{page}");
 }
 
 #[test]

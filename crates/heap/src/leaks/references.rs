@@ -1,5 +1,6 @@
 //! Every word of a block that is the address of a block: conservatively, in one pass over all of them.
 
+use super::unread::lost;
 use super::without;
 use crate::Inspection;
 use crate::kinds::Domain;
@@ -27,18 +28,30 @@ pub(super) struct References {
     edges: Vec<u32>,
     /// Blocks that are taken to point at nothing.
     cut: Vec<u32>,
+    /// Bytes that could not be looked at.
+    pub unread: u64,
+}
+
+/// What a block points at is added to it.
+#[derive(Default)]
+struct Found {
+    /// Number of edges by block.
+    counts: Vec<u32>,
+    edges: Vec<u32>,
+    unread: u64,
 }
 
 impl References {
     pub fn take(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> References {
         let scan = Scan::new(target, inspection, dead);
         let spans = 0..inspection.blocks.spans().len();
-        let found: Vec<(Vec<u32>, Vec<u32>)> = spans.into_par_iter().map(|span| scan.span(span)).collect();
-        let mut references = References { offsets: vec![0], edges: Vec::new(), cut: Vec::new() };
+        let found: Vec<Found> = spans.into_par_iter().map(|span| scan.span(span)).collect();
+        let mut references = References { offsets: vec![0], edges: Vec::new(), cut: Vec::new(), unread: 0 };
         references.offsets.reserve(inspection.blocks.len() as usize);
-        references.edges.reserve_exact(found.iter().map(|(_, edges)| edges.len()).sum());
+        references.edges.reserve_exact(found.iter().map(|found| found.edges.len()).sum());
         let mut at = 0;
-        for (counts, edges) in found {
+        for Found { counts, edges, unread } in found {
+            references.unread += unread;
             for count in counts {
                 at += u64::from(count);
                 references.offsets.push(at);
@@ -187,22 +200,21 @@ impl<'a> Scan<'a> {
         Scan { target, inspection, dead, kinds, parts, weak, types }
     }
 
-    /// Number of edges by block, and the edges.
-    fn span(&self, span: usize) -> (Vec<u32>, Vec<u32>) {
+    fn span(&self, span: usize) -> Found {
         let mut readers = [(); 2].map(|()| self.target.reader());
         let mut resolver = Resolver::new(self.target, self.inspection);
-        let (mut counts, mut edges) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         let mut scratch = Vec::new();
         let holder = self.inspection.blocks.holder_in(span);
         for block in self.inspection.blocks.iter_span(span) {
-            let before = edges.len();
+            let before = found.edges.len();
             // What others nest in is theirs.
             if holder != Some(block.id) {
-                self.block(&mut readers, &mut resolver, &mut scratch, block, &mut edges);
+                self.block(&mut readers, &mut resolver, &mut scratch, block, &mut found);
             }
-            counts.push((edges.len() - before) as u32);
+            found.counts.push((found.edges.len() - before) as u32);
         }
-        (counts, edges)
+        found
     }
 
     fn block(
@@ -211,19 +223,25 @@ impl<'a> Scan<'a> {
         resolver: &mut Resolver,
         scratch: &mut Vec<u8>,
         block: Block,
-        edges: &mut Vec<u32>,
+        out: &mut Found,
     ) {
         let mut look = |range: Range<u64>, is_pointer: &mut dyn FnMut(u64, u64) -> bool| {
             let mut at = range.start.next_multiple_of(8);
             while at + 8 <= range.end {
                 let len = (range.end - at).min(WINDOW) & !7;
                 // What cannot be read points nowhere.
-                let Ok(bytes) = reader.window(at, len as usize, scratch) else { return };
+                let bytes = match reader.window(at, len as usize, scratch) {
+                    Ok(bytes) => bytes,
+                    Err(fault) => {
+                        out.unread += lost(&(at..at + len), fault);
+                        return;
+                    }
+                };
                 for word in bytes.as_chunks::<8>().0 {
                     let word = u64::from_le_bytes(*word);
                     // Into itself says nothing, at its own beginning is a cycle of one.
                     let found = resolver.resolve(word).filter(|&edge| edge != block.id | INTERIOR);
-                    edges.extend(found.filter(|_| is_pointer(at, word)));
+                    out.edges.extend(found.filter(|_| is_pointer(at, word)));
                     at += 8;
                 }
             }

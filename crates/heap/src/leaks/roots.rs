@@ -1,6 +1,7 @@
 //! Where references begin that keep memory alive: everything outside of the allocators' blocks.
 
 use super::references::Resolver;
+use super::unread::lost;
 use super::without;
 use crate::Inspection;
 use rayon::prelude::*;
@@ -14,36 +15,40 @@ const ARENA: u64 = 2200;
 const WINDOW: u64 = 1 << 20;
 
 /// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; in
-/// order, each once.
-pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<u32> {
+/// order, each once. And how many bytes could not be read.
+pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> (Vec<u32>, u64) {
     let pieces: Vec<Range<u64>> = ranges(target, inspection, dead)
         .into_iter()
         .flat_map(|range| {
             (range.start..range.end).step_by(WINDOW as usize).map(move |at| at..(at + WINDOW).min(range.end))
         })
         .collect();
-    let mut found: Vec<u32> = pieces
+    let (found, unread): (Vec<Vec<u32>>, Vec<u64>) = pieces
         .into_par_iter()
         .map_init(
             || (target.reader(), Resolver::new(target, inspection), Vec::new()),
             |(reader, resolver, scratch), piece| {
                 let mut found = Vec::new();
                 let len = (piece.end - piece.start) as usize & !7;
-                if let Ok(bytes) = reader.window(piece.start, len, scratch) {
-                    let words = bytes.as_chunks::<8>().0.iter();
-                    found.extend(words.filter_map(|word| resolver.resolve(u64::from_le_bytes(*word))));
-                }
-                found
+                let unread = match reader.window(piece.start, len, scratch) {
+                    Ok(bytes) => {
+                        let words = bytes.as_chunks::<8>().0.iter();
+                        found.extend(words.filter_map(|word| resolver.resolve(u64::from_le_bytes(*word))));
+                        0
+                    }
+                    Err(fault) => lost(&piece, fault),
+                };
+                (found, unread)
             },
         )
-        .collect::<Vec<_>>()
-        .concat();
+        .unzip();
+    let mut found = found.concat();
     let mut resolver = Resolver::new(target, inspection);
     let registers = target.threads.iter().flat_map(|thread| thread.regs.iter().copied());
     found.extend(registers.filter_map(|word| resolver.resolve(word)));
     found.par_sort_unstable();
     found.dedup();
-    found
+    (found, unread.into_iter().sum())
 }
 
 /// What to look at: pages in RAM of private writable mappings, without what is an allocator's, without

@@ -16,12 +16,13 @@ mod page;
 mod story;
 mod surplus;
 mod suspects;
+mod unread;
 
 pub use finding::Sure;
 pub use story::run as story;
 
-use super::answer;
 use super::holders;
+use super::noting;
 use crate::Answer;
 use crate::cli::Options;
 use crate::document::limited;
@@ -98,6 +99,7 @@ pub fn run(
         subject.inspection.notes.extend(known.notes(signatures.len()));
         (findings, accepted) = (rest, met.len());
     }
+    unread::doubt(leaks.unread, &mut findings);
     findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.weight())));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
     let (bytes, asked) = (sum(Sure::Likely), gate.fail_on.map_or(0, sum));
@@ -118,10 +120,11 @@ pub fn run(
         unheld: document::unheld(&subject, &leaks, limit),
         surplus: document::surplus(&subject, &counts, limit),
         suspects: suspects::rows(&suspects),
-        verdict: idle::verdict(likely, &not_leaks, total),
+        verdict: idle::verdict(likely, leaks.unread, &not_leaks, total),
         not_leaks,
     };
-    let answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
+    let own = unread::notes(leaks.unread);
+    let answer = noting("wmr/leaks/1", &subject, own, options, body, |screen, body| {
         page::page(screen, &subject, &leaks, body) + &idle::page(screen, &body.not_leaks, total)
     });
     Ok(gate.pass(answer, asked))

@@ -7,6 +7,7 @@ use crate::screen::{Look, Screen};
 use crate::text::wrap;
 use serde::Serialize;
 use wmr_heap::idle::Idle;
+use wmr_heap::leaks::Unread;
 
 #[derive(Serialize)]
 pub struct NotALeak {
@@ -82,12 +83,13 @@ pub fn find(subject: &Subject) -> Vec<NotALeak> {
 }
 
 /// What the report comes to.
-pub fn verdict(leaks: bool, found: &[NotALeak], total: u64) -> &'static str {
+pub fn verdict(leaks: bool, unread: Unread, found: &[NotALeak], total: u64) -> &'static str {
     let much = |kind: &str| {
         found.iter().any(|f| f.kind == kind && f.bytes >= 1 << 20 && share(f.bytes, total) >= 10.0)
     };
     match leaks {
         true => "leaks are likely",
+        false if !unread.is_none() => "not all could be read: whether there are leaks is not known",
         false if much("fragmentation") => "not a leak: memory is held by fragmentation",
         false if much("high-water mark") => "not a leak: memory is left over from a peak",
         false => "no leak is likely",

@@ -3,6 +3,7 @@
 use super::collector;
 use super::document::Body;
 use super::finding::Finding;
+use super::unread;
 use crate::command::{more, title};
 use crate::numbers::{counted, scaled};
 use crate::open::Subject;
@@ -16,7 +17,10 @@ pub fn page(screen: &Screen, subject: &Subject, leaks: &Leaks, body: &Body) -> S
     if body.findings.is_empty() && body.accepted > 0 {
         out.push_str(&format!("Nothing but {}.\n", counted(body.accepted as u64, "known finding")));
     } else if body.findings.is_empty() {
-        out.push_str("Everything in use is reached by something: no lost memory, no unreachable objects.\n");
+        for line in wrap(unread::nothing_found(subject, leaks), screen.width - 2) {
+            out.push_str(&line);
+            out.push('\n');
+        }
     } else {
         out.push_str(&title(screen, &format!("LEAKS  {} certain or likely", scaled(body.bytes))));
         for finding in &body.findings {
