@@ -32,6 +32,7 @@ use references::References;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 use wmr_cpython::collector::Collector;
+use wmr_cpython::types::Type;
 use wmr_memory::Target;
 
 /// Examples of a group.
@@ -95,6 +96,19 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
     leaks.unheld = objects::find(target, inspection, &lost, &cycles);
     leaks.garbage = cycles.groups;
     leaks
+}
+
+/// By type, of all that have its name the one that lies first: classes that a function makes anew each time it
+/// is called are one class to people.
+fn namesakes(types: &[Type]) -> Vec<u32> {
+    let mut first: FxHashMap<&str, u32> = FxHashMap::default();
+    for (i, ty) in types.iter().enumerate() {
+        let known = first.entry(&ty.name).or_insert(i as u32);
+        if ty.addr < types[*known as usize].addr {
+            *known = i as u32;
+        }
+    }
+    types.iter().map(|ty| first[ty.name.as_str()]).collect()
 }
 
 /// `range` less what is in `holes`, which are in order but may overlap; in whole words.

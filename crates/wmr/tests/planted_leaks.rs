@@ -66,6 +66,7 @@ const NATIVE: &[Planted] = &[
 const REFERENCES: &[Planted] = &[
     Planted::new("float_not_given_back", "objects", &["float", "1234.5"]).extension(C),
     Planted::new("list_not_given_back", "objects", &["of list"]).extension(C),
+    Planted::new("instances_of_local_classes", "objects", &["make.<locals>.Local"]).extension(C).count(200),
     Planted::new("type_not_given_back", "surplus", &["culprit.Sticky"]).extension(C).count(1),
     Planted::new("too_many_references", "surplus", &["__main__.CONFIG", "__main__.Job"])
         .extension(C)

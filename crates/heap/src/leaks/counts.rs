@@ -3,7 +3,7 @@
 //! What is left over of a count is a reference that nobody has: one that was taken and not given back. The
 //! deficit goes the other way: references of objects, known for certain, more than the count admits.
 
-use super::{EXAMPLES, Leaks};
+use super::{EXAMPLES, Leaks, namesakes};
 use crate::Held;
 use crate::graph::Reach;
 use rustc_hash::FxHashMap;
@@ -54,7 +54,9 @@ pub fn counts(held: &Held, reach: &Reach, leaks: &Leaks) -> Counts {
     let wrong =
         held.of_objects(|| (), |(), reader, node, object| wrong(held, reach, leaks, reader, node, object));
     let [mut surplus, mut deficit]: [FxHashMap<(u32, u64), Miscounted>; 2] = Default::default();
+    let namesakes = namesakes(&held.inspection.census.types);
     for Wrong { too_few, is_class, ty, bytes, counted } in wrong {
+        let ty = namesakes.get(ty as usize).copied().unwrap_or(ty);
         let alone = if is_class { counted.addr } else { 0 };
         let row = if too_few { &mut deficit } else { &mut surplus }.entry((ty, alone)).or_default();
         row.ty = ty;

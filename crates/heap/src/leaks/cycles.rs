@@ -3,6 +3,7 @@
 use super::audit::{self, Blind, Gap};
 use super::drawing::{self, Step};
 use super::lost::{Lost, State};
+use super::namesakes;
 use super::references::{INTERIOR, References};
 use crate::Inspection;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -70,6 +71,7 @@ struct Finder<'a> {
     uncollectable: FxHashSet<u32>,
     /// Objects that the collector looks at with every or every tenth collection.
     young: FxHashSet<u64>,
+    namesakes: Vec<u32>,
 }
 
 pub(super) fn find(
@@ -102,6 +104,15 @@ pub(super) fn find(
     let mut components = components(references, lost, &index);
     // Not all that the collector gave up on, or was told to keep, is in a cycle.
     let in_cycles: FxHashSet<u32> = components.iter().flatten().copied().collect();
+    // What an object that nobody holds refers to waits for that, and not for the collector.
+    let unheld = |id: &u32| inspection.census.mark(*id).as_object().is_some() && !counts.contains_key(id);
+    let mut hanging: FxHashSet<u32> = index.keys().copied().filter(unheld).collect();
+    let mut todo: Vec<u32> = hanging.iter().copied().collect();
+    while let Some(block) = todo.pop() {
+        let edges = references.of(block).iter().map(|edge| edge & !INTERIOR);
+        todo.extend(edges.filter(|id| index.contains_key(id) && hanging.insert(*id)));
+    }
+    components.retain(|component| !component.iter().any(|id| hanging.contains(id)));
     components.extend(
         uncollectable
             .iter()
@@ -109,8 +120,16 @@ pub(super) fn find(
             .map(|&id| vec![id]),
     );
     components.sort_unstable_by_key(|component| component.first().copied());
-    let mut finder =
-        Finder { target, inspection, references, index, counts, uncollectable, young: FxHashSet::default() };
+    let mut finder = Finder {
+        target,
+        inspection,
+        references,
+        index,
+        counts,
+        uncollectable,
+        young: FxHashSet::default(),
+        namesakes: namesakes(&inspection.census.types),
+    };
     if !components.is_empty() {
         finder.young = finder.young_objects();
     }
@@ -132,8 +151,13 @@ impl Finder<'_> {
         young
     }
 
+    /// The type of an object, one for all of the same name.
+    fn type_of(&self, block: u32) -> Option<u32> {
+        self.namesakes.get(self.inspection.census.mark(block).as_object()? as usize).copied()
+    }
+
     fn groups(&self, mut components: Vec<Vec<u32>>) -> Found {
-        let marks = |id: u32| self.inspection.census.mark(id).as_object();
+        let marks = |id: u32| self.type_of(id);
         // Native blocks that point at each other are no cycle of objects.
         components.retain(|component| component.iter().any(|&id| marks(id).is_some()));
         let mut found = Found { groups: Vec::new(), members: FxHashSet::default() };
@@ -202,7 +226,7 @@ impl Finder<'_> {
             }
             // Tables and values count with the object they belong to.
             let object = census.owner(member).unwrap_or(member);
-            let ty = census.mark(object).as_object().filter(|ty| shape.contains_key(ty));
+            let ty = self.type_of(object).filter(|ty| shape.contains_key(ty));
             let ty = ty.or_else(|| shape.keys().min().copied());
             *weights.entry(ty.unwrap_or_default()).or_default() += bytes;
         }

@@ -2,7 +2,7 @@
 
 use super::cycles::Found;
 use super::lost::{Lost, State};
-use super::nearby;
+use super::{namesakes, nearby};
 use crate::Inspection;
 use crate::anatomy::Anatomy;
 use rustc_hash::FxHashMap;
@@ -34,8 +34,10 @@ const PARTS: usize = 3;
 
 pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles: &Found) -> Vec<Unheld> {
     let mut groups: FxHashMap<u32, (Unheld, Vec<u32>)> = FxHashMap::default();
+    let namesakes = namesakes(&inspection.census.types);
     for (&block, &state) in lost.blocks.iter().zip(&lost.states) {
-        let Some(ty) = inspection.census.mark(block).as_object() else { continue };
+        let ty = inspection.census.mark(block).as_object();
+        let Some(&ty) = ty.and_then(|ty| namesakes.get(ty as usize)) else { continue };
         if state != State::Definite || cycles.members.contains(&block) {
             continue;
         }
