@@ -59,6 +59,7 @@ const NATIVE: &[Planted] = &[
     Planted::new("malloc_never_freed", "native", &["1,000 bytes", "culprit"]).extension(C),
     Planted::new("malloc_with_addresses", "native", &["culprit", "http://example.org/"]).extension(C),
     Planted::new("malloc_in_ended_thread", "native", &["2,008 bytes", "0x5a"]).extension(C),
+    Planted::new("tree_never_freed", "native", &["104 bytes"]).extension(C),
     Planted::new("new_never_deleted", "native", &["class Session", "sessions"]).extension(CPP),
     Planted::new("proxy_without_destructor", "native", &["class Connection", "sessions"]).extension(CPP),
 ];

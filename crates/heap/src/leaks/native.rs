@@ -57,6 +57,8 @@ struct Alike {
 const SIZES: usize = 4;
 /// A chunk may be that much larger than was asked for: what is left of a free one would be none.
 const SLACK: u64 = 16;
+/// One of so many of the same size tells nothing of the others.
+const RARE: usize = 8;
 /// Blocks of a group that are looked at for their neighbours.
 const LOOK_AT: usize = 64;
 
@@ -82,15 +84,12 @@ pub(super) fn find(
             let next = next.map(|id| inspection.blocks.block(id)).find(|next| next.id != block)?;
             libraries.mentioned(&mut reader, next.start, next.usable)
         });
-        let content = match nearby::content(target, at.start, at.usable) {
-            Content::Text(_) => Content::Text(String::new()),
-            other => other,
-        };
+        let content = nearby::content(target, at.start, at.usable).sort();
         let kind = mark.as_kind().filter(|&kind| inspection.census.kinds.get(kind).domain != Domain::Unknown);
         let alike = Alike { state, kind, mentions, content, usable: Some(at.usable) };
         groups.entry(alike).or_default().push(block);
     }
-    let mut groups: Vec<(Alike, Vec<u32>)> = joined(groups).into_iter().collect();
+    let mut groups: Vec<(Alike, Vec<u32>)> = joined(as_most(groups)).into_iter().collect();
     let weight = |blocks: &[u32]| -> u64 {
         let each = |&id: &u32| inspection.blocks.bytes(id) + lost.indirect.get(&id).copied().unwrap_or(0);
         blocks.iter().map(each).sum()
@@ -115,6 +114,30 @@ pub(super) fn find(
     hanging(inspection, references, lost, cycles, &mut out);
     out.sort_unstable_by_key(|block| block.addr);
     (list, out)
+}
+
+/// What few blocks of a size have and most of that size have not was left there by who had the memory before:
+/// each goes with most.
+fn as_most(groups: FxHashMap<Alike, Vec<u32>>) -> FxHashMap<Alike, Vec<u32>> {
+    type Size = (State, Option<u32>, Option<u64>);
+    let mut most: FxHashMap<Size, (usize, Alike)> = FxHashMap::default();
+    for (alike, blocks) in &groups {
+        let known = most.entry((alike.state, alike.kind, alike.usable)).or_insert((0, alike.clone()));
+        if blocks.len() > known.0 {
+            *known = (blocks.len(), alike.clone());
+        }
+    }
+    let mut out: FxHashMap<Alike, Vec<u32>> = FxHashMap::default();
+    for (alike, blocks) in groups {
+        let less = alike.usable.and_then(|usable| usable.checked_sub(SLACK));
+        let sizes = [alike.usable, less].into_iter();
+        let known = sizes.filter_map(|usable| most.get(&(alike.state, alike.kind, usable)));
+        let mut known =
+            known.filter(|known| known.0 >= blocks.len().saturating_mul(RARE)).map(|known| &known.1);
+        let alike = known.next_back().cloned().unwrap_or(alike);
+        out.entry(alike).or_default().extend(blocks);
+    }
+    out
 }
 
 /// Groups that differ in their sizes alone, and in many, become one.
@@ -153,7 +176,9 @@ fn group(
 ) -> Native {
     let of = |id: &u32| inspection.blocks.block(*id);
     let sizes = blocks.iter().map(|id| of(id).usable);
-    let first = blocks.first().map(of);
+    let mut contents =
+        blocks.iter().take(LOOK_AT).map(of).map(|at| nearby::content(target, at.start, at.usable));
+    let content = contents.find(|content| content.sort() == alike.content);
     Native {
         state: alike.state,
         kind: alike.kind.map(|kind| inspection.census.kinds.get(kind).kind.clone()).unwrap_or_default(),
@@ -165,7 +190,7 @@ fn group(
         bytes: blocks.iter().map(|id| inspection.blocks.bytes(*id)).sum(),
         indirect: blocks.iter().filter_map(|id| lost.indirect.get(id)).sum(),
         mentions: alike.mentions.map(|image| libraries.name(image)),
-        content: first.map_or(Content::Other, |at| nearby::content(target, at.start, at.usable)),
+        content: content.unwrap_or(Content::Other),
         beside: nearby::around(inspection, &blocks[..blocks.len().min(LOOK_AT)]),
         examples: blocks.iter().take(EXAMPLES).map(|id| of(id).start).collect(),
     }
@@ -255,5 +280,34 @@ impl<'a> Libraries<'a> {
     fn name(&self, image: usize) -> String {
         let path = String::from_utf8_lossy(&self.target.images[image].path).into_owned();
         path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_go_with_most_of_their_size() {
+        let alike = |mentions, usable| Alike {
+            state: State::Definite,
+            kind: None,
+            mentions,
+            content: Content::Other,
+            usable: Some(usable),
+        };
+        let groups = [
+            (alike(None, 104), (0..80).collect()),
+            (alike(Some(3), 104), vec![100, 101]),
+            (alike(Some(4), 104 + SLACK), vec![102]),
+            (alike(Some(5), 104), (200..250).collect()),
+            (alike(Some(3), 64), vec![300]),
+        ];
+        let joined = as_most(groups.into_iter().collect());
+        let count = |mentions, usable| joined.get(&alike(mentions, usable)).map(Vec::len);
+        assert_eq!(joined.len(), 3);
+        assert_eq!(count(None, 104), Some(83));
+        assert_eq!(count(Some(5), 104), Some(50));
+        assert_eq!(count(Some(3), 64), Some(1));
     }
 }

@@ -49,6 +49,16 @@ pub enum Content {
     Other,
 }
 
+impl Content {
+    /// Without the text itself.
+    pub(super) fn sort(&self) -> Content {
+        match self {
+            Content::Text(_) => Content::Text(String::new()),
+            other => other.clone(),
+        }
+    }
+}
+
 /// Bytes that are looked at.
 const LOOK_AT: u64 = 64;
 const LEAST_TEXT: usize = 6;
@@ -63,13 +73,42 @@ pub(super) fn content(target: &Target, start: u64, usable: u64) -> Content {
     if bytes.iter().all(|&byte| byte == first) {
         return if first == 0 { Content::Zeroes } else { Content::Fill(first) };
     }
-    // Text may stand behind a length or two.
-    for at in (0..bytes.len()).step_by(8) {
-        let end = bytes[at..].iter().position(|&byte| byte == 0).unwrap_or(bytes.len() - at);
-        let Ok(text) = std::str::from_utf8(&bytes[at..at + end]) else { continue };
-        if end >= LEAST_TEXT && !text.chars().any(char::is_control) {
-            return Content::Text(text.to_owned());
+    // Pointers may pass for text, and end one.
+    let is_address = |word: &[u8; 8]| target.mapping(u64::from_le_bytes(*word)).is_some();
+    for run in bytes.as_chunks::<8>().0.split(is_address) {
+        let run = run.as_flattened();
+        // Text may stand behind a length or two.
+        for at in (0..run.len()).step_by(8) {
+            let end = run[at..].iter().position(|&byte| byte == 0).unwrap_or(run.len() - at);
+            let Ok(text) = std::str::from_utf8(&run[at..at + end]) else { continue };
+            if end >= LEAST_TEXT && !text.chars().any(char::is_control) {
+                return Content::Text(text.to_owned());
+            }
         }
     }
     Content::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wmr_memory::synthetic::SyntheticMemory;
+    use wmr_memory::{Mapping, Perms};
+
+    #[test]
+    fn addresses_are_no_text_and_end_one() {
+        let heap = 0x557c_85ce_4000;
+        let perms = Perms { read: true, write: true, ..Perms::default() };
+        let mapping = Mapping { start: heap, end: heap + 4096, perms, ..Mapping::default() };
+        let seen = |words: [u64; 4]| {
+            let mut memory = SyntheticMemory::new();
+            memory.map(heap, words.iter().flat_map(|word| word.to_le_bytes()).collect());
+            content(&memory.into_target(vec![mapping.clone()], Vec::new()), heap, 32)
+        };
+        let address = heap + 0x850;
+        assert!(std::str::from_utf8(&address.to_le_bytes()[..6]).is_ok(), "it passes for text");
+        assert_eq!(seen([address, 0, address, 1]), Content::Other);
+        let text = u64::from_le_bytes(*b"sessions");
+        assert_eq!(seen([3, text, address, 0]), Content::Text("sessions".to_owned()));
+    }
 }

@@ -60,6 +60,20 @@ static PyObject *lose_request(PyObject *module, PyObject *nothing) {
     Py_RETURN_NONE;
 }
 
+/* A block that leads to others, and has what was in the memory before in the rest of it. */
+struct branch { struct branch *left, *right; char rest[88]; };
+static struct branch *branch(int depth) {
+    struct branch *b = malloc(sizeof *b);
+    b->left = depth ? branch(depth - 1) : NULL;
+    b->right = depth ? branch(depth - 1) : NULL;
+    return b;
+}
+static PyObject *lose_tree(PyObject *module, PyObject *nothing) {
+    struct branch *made = branch(2);
+    __asm__ volatile("" : : "r"(made) : "memory");
+    Py_RETURN_NONE;
+}
+
 static void *in_a_thread(void *size) {
     long n = (long)size;
     for (int i = 0; i < 50; i++) block(n);
@@ -174,6 +188,7 @@ static PyMethodDef methods[] = {
     {"forget", forget, METH_O, NULL},
     {"overdo", overdo, METH_O, NULL},
     {"lose_block", lose_block, METH_O, NULL},
+    {"lose_tree", lose_tree, METH_O, NULL},
     {"lose_request", lose_request, METH_NOARGS, NULL},
     {"lose_in_thread", lose_in_thread, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,4 @@
+import culprit
+
+for _ in range(500):
+    culprit.lose_tree(None)
