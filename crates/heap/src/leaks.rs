@@ -93,7 +93,7 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
     let lost = Lost::find(inspection, &references, &roots);
     let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);
-    leaks.unheld = objects::find(target, inspection, &lost, &cycles);
+    leaks.unheld = objects::find(target, inspection, &references, &lost, &cycles);
     leaks.garbage = cycles.groups;
     leaks
 }

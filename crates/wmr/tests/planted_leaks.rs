@@ -60,6 +60,7 @@ const NATIVE: &[Planted] = &[
     Planted::new("malloc_with_addresses", "native", &["culprit", "http://example.org/"]).extension(C),
     Planted::new("malloc_in_ended_thread", "native", &["2,008 bytes", "0x5a"]).extension(C),
     Planted::new("tree_never_freed", "native", &["104 bytes"]).extension(C),
+    Planted::new("holder_never_freed", "native", &["104 bytes"]).extension(C),
     Planted::new("new_never_deleted", "native", &["class Session", "sessions"]).extension(CPP),
     Planted::new("proxy_without_destructor", "native", &["class Connection", "sessions"]).extension(CPP),
 ];
@@ -180,6 +181,17 @@ fn garbage() {
 #[test]
 fn audit() {
     AUDIT.iter().for_each(check);
+}
+
+/// What a lost block holds was not lost by itself: it is told behind the block.
+#[test]
+fn what_lost_blocks_hold_is_told_as_such() {
+    let planted = NATIVE.iter().find(|planted| planted.program == "holder_never_freed").unwrap();
+    let document = report(planted, python("3.11").unwrap());
+    let second = &document["findings"][1];
+    let told = format!("{second:#}");
+    assert!(second["section"] == "objects" && told.contains("__main__.Session"), "{told}");
+    assert!(told.contains("blocks that are lost themselves") && !told.contains("Py_DECREF"), "{told}");
 }
 
 /// On the first, the last and two in between.

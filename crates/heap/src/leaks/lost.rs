@@ -127,10 +127,14 @@ impl Lost {
 /// one may have been written over in part only, and the object has a count of its own.
 fn hangs(inspection: &Inspection, from: u32, edge: u32) -> bool {
     let to = inspection.census.mark(edge & !INTERIOR);
-    let from = inspection.census.mark(from);
-    let native = from.as_object().is_none()
-        && from.as_kind().is_none_or(|kind| !is_part(inspection.census.kinds.get(kind)));
-    !(native && to.as_object().is_some())
+    !(to.as_object().is_some() && is_native(inspection, from))
+}
+
+/// Is it neither an object nor a part of one?
+pub(super) fn is_native(inspection: &Inspection, block: u32) -> bool {
+    let mark = inspection.census.mark(block);
+    mark.as_object().is_none()
+        && mark.as_kind().is_none_or(|kind| !is_part(inspection.census.kinds.get(kind)))
 }
 
 /// Follows edges from what is in `todo`.

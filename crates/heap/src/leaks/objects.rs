@@ -1,11 +1,12 @@
 //! Objects in no cycle that nothing points at.
 
 use super::cycles::Found;
-use super::lost::{Lost, State};
+use super::lost::{Lost, State, is_native};
+use super::references::References;
 use super::{namesakes, nearby};
 use crate::Inspection;
 use crate::anatomy::Anatomy;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_cpython::family::Family;
 use wmr_memory::Target;
 
@@ -24,6 +25,8 @@ pub struct Unheld {
     pub values: Vec<String>,
     /// What lies beside most of them.
     pub beside: Option<String>,
+    /// How many of them lost native blocks point at.
+    pub by_blocks: u64,
 }
 
 /// Objects of a type that are looked at for values and neighbours.
@@ -32,7 +35,20 @@ const EXAMPLES: usize = 3;
 /// Attributes or items of one object that are told.
 const PARTS: usize = 3;
 
-pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles: &Found) -> Vec<Unheld> {
+pub(super) fn find(
+    target: &Target,
+    inspection: &Inspection,
+    references: &References,
+    lost: &Lost,
+    cycles: &Found,
+) -> Vec<Unheld> {
+    let by_blocks: FxHashSet<u32> = lost
+        .blocks
+        .iter()
+        .filter(|&&block| is_native(inspection, block))
+        .flat_map(|&block| references.of(block))
+        .copied()
+        .collect();
     let mut groups: FxHashMap<u32, (Unheld, Vec<u32>)> = FxHashMap::default();
     let namesakes = namesakes(&inspection.census.types);
     for (&block, &state) in lost.blocks.iter().zip(&lost.states) {
@@ -43,6 +59,7 @@ pub(super) fn find(target: &Target, inspection: &Inspection, lost: &Lost, cycles
         }
         let (group, some) = groups.entry(ty).or_insert_with(|| (Unheld::none(ty), Vec::new()));
         group.count += 1;
+        group.by_blocks += u64::from(by_blocks.contains(&block));
         group.bytes += inspection.blocks.bytes(block);
         group.indirect += lost.indirect.get(&block).copied().unwrap_or(0);
         if some.len() < LOOK_AT {
@@ -91,6 +108,15 @@ fn value(anatomy: &mut Anatomy, addr: u64) -> Option<String> {
 
 impl Unheld {
     fn none(ty: u32) -> Unheld {
-        Unheld { ty, count: 0, bytes: 0, indirect: 0, examples: Vec::new(), values: Vec::new(), beside: None }
+        Unheld {
+            ty,
+            count: 0,
+            bytes: 0,
+            indirect: 0,
+            examples: Vec::new(),
+            values: Vec::new(),
+            beside: None,
+            by_blocks: 0,
+        }
     }
 }

@@ -60,6 +60,16 @@ static PyObject *lose_request(PyObject *module, PyObject *nothing) {
     Py_RETURN_NONE;
 }
 
+/* A block that owns an object. */
+struct holder { long size; PyObject *owned; char rest[80]; };
+static PyObject *lose_holder(PyObject *module, PyObject *object) {
+    struct holder *h = calloc(1, sizeof *h);
+    Py_INCREF(object);
+    h->owned = object;
+    __asm__ volatile("" : : "r"(h) : "memory");
+    Py_RETURN_NONE;
+}
+
 /* A block that leads to others, and has what was in the memory before in the rest of it. */
 struct branch { struct branch *left, *right; char rest[88]; };
 static struct branch *branch(int depth) {
@@ -188,6 +198,7 @@ static PyMethodDef methods[] = {
     {"forget", forget, METH_O, NULL},
     {"overdo", overdo, METH_O, NULL},
     {"lose_block", lose_block, METH_O, NULL},
+    {"lose_holder", lose_holder, METH_O, NULL},
     {"lose_tree", lose_tree, METH_O, NULL},
     {"lose_request", lose_request, METH_NOARGS, NULL},
     {"lose_in_thread", lose_in_thread, METH_O, NULL},

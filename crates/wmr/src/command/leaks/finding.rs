@@ -70,6 +70,9 @@ pub struct Finding {
     pub examples: Vec<String>,
     /// The command that shows more.
     pub next: String,
+    /// It is there because of another one, which comes first.
+    #[serde(skip)]
+    pub follows: bool,
 }
 
 impl Finding {
@@ -88,6 +91,7 @@ impl Finding {
             mentions: None,
             examples: Vec::new(),
             next: String::new(),
+            follows: false,
         }
     }
 
@@ -97,6 +101,7 @@ impl Finding {
         const SUSPICION: u64 = 16;
         match self.section {
             Section::Deficit => u64::MAX,
+            _ if self.follows => 0,
             Section::Suspects => self.bytes / SUSPICION,
             _ => self.bytes,
         }

@@ -9,6 +9,9 @@ use wmr_heap::leaks::{self, Leaks, Unheld};
 
 pub const SURPLUS: &str = "they are counted as referenced, and no such reference is left: one was not given back (a missing Py_DECREF)";
 
+const BY_BLOCKS: &str =
+    "they are referenced by nothing but blocks that are lost themselves: whoever frees those gives them back";
+
 /// A single small object that was lost once is nobody's trouble: interpreters have some from their start.
 pub fn lost_reference(count: u64, bytes: u64) -> Sure {
     if count == 1 && bytes < 1 << 16 { Sure::Possible } else { Sure::Likely }
@@ -37,7 +40,8 @@ pub fn findings(subject: &Subject, leaks: &Leaks) -> Vec<Finding> {
 fn finding(subject: &Subject, group: &Unheld) -> Finding {
     let name = type_name(subject, group.ty);
     let bytes = group.bytes + group.indirect;
-    let mut why = SURPLUS.to_owned();
+    let held_by_lost = group.by_blocks * 2 > group.count;
+    let mut why = if held_by_lost { BY_BLOCKS } else { SURPLUS }.to_owned();
     if !group.values.is_empty() {
         let more = if group.count > group.values.len() as u64 { ", …" } else { "" };
         why.push_str(&format!("; {}{more}", group.values.join(", ")));
@@ -49,6 +53,7 @@ fn finding(subject: &Subject, group: &Unheld) -> Finding {
         place: Some(type_and_library(subject, group.ty)),
         count: group.count,
         bytes,
+        follows: held_by_lost,
         why,
         examples: group.examples.iter().copied().map(hex).collect(),
         next: match group.examples.first() {
