@@ -175,7 +175,7 @@ fn of_a_file_that_was_cut_off_nothing_is_said_to_be_lost() {
 }
 
 fn is_doubt(note: &Value) -> bool {
-    note.as_str().unwrap().contains("nothing is called more than possible")
+    note.as_str().unwrap().contains("nothing is called lost for more than possible")
 }
 
 #[test]

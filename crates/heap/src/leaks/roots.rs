@@ -70,7 +70,8 @@ fn ranges(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<
     }
     for thread in &target.threads {
         if let Some(stack) = target.mapping(thread.sp) {
-            not.push(stack.start..thread.sp.saturating_sub(RED_ZONE).max(stack.start));
+            let start = foot(target, stack, thread.sp);
+            not.push(start..thread.sp.saturating_sub(RED_ZONE).max(start));
         }
     }
     not.extend(dead_stacks(target));
@@ -86,6 +87,26 @@ fn ranges(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<
         }
     }
     out
+}
+
+/// Down to where what lies below `sp` was the same stack's for certain. From glibc 2.42 on guards are no mappings
+/// of their own (`MADV_GUARD_INSTALL`): many stacks are in one, and whatever else was mapped beside them. No page
+/// is in a guard, and none lies across a `struct pthread`, which is at the top of the stack below.
+fn foot(target: &Target, stack: &Mapping, sp: u64) -> u64 {
+    const PTHREAD: u64 = 4096;
+    let runs = &stack.residency.runs;
+    let mut at = runs.partition_point(|run| run.end <= sp);
+    let Some(run) = runs.get(at).filter(|run| run.start <= sp && run.state.present) else { return sp };
+    let mut start = run.start;
+    while let Some(before) = at.checked_sub(1).and_then(|before| runs.get(before))
+        && before.end == start
+        && before.state.present
+    {
+        (start, at) = (before.start, at - 1);
+    }
+    let others = target.threads.iter().map(|other| other.tls);
+    let below = others.filter(|tls| (start..sp).contains(tls)).max();
+    below.map_or(start, |tls| tls.saturating_add(PTHREAD).min(sp))
 }
 
 /// Stacks of threads that ended, which glibc keeps for the next ones (nptl/allocatestack.c): what lies
@@ -109,4 +130,30 @@ fn dead_stacks(target: &Target) -> Vec<Range<u64>> {
         guard && pair[1].backing == Backing::Anonymous && pair[1].perms.write
     });
     pairs.filter_map(|pair| dead(&pair[1])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wmr_memory::synthetic::SyntheticMemory;
+    use wmr_memory::{PageState, Residency, Run};
+
+    #[test]
+    fn stacks_in_one_mapping_end_where_the_next_begins() {
+        let state = PageState { present: true, ..PageState::default() };
+        let run = |start, end| Run { start, end, state };
+        let runs = vec![run(0x1f_c000, 0x1f_e000), run(0x1f_e000, 0x20_0000), run(0x20_1000, 0x40_0000)];
+        let stack =
+            Mapping { start: 0x10_0000, end: 0x40_0000, residency: Residency { runs }, ..Mapping::default() };
+        let mut target = SyntheticMemory::new().into_target(vec![stack.clone()], Vec::new());
+        let thread = |sp, tls| Thread { sp, tls, ..Thread::default() };
+        target.threads =
+            vec![thread(0x1f_e800, 0x1f_f6c0), thread(0x2f_e000, 0x2f_f6c0), thread(0x3f_e000, 0)];
+        // Pages that are there follow each other down to the hole.
+        assert_eq!(foot(&target, &stack, 0x1f_e800), 0x1f_c000);
+        assert_eq!(foot(&target, &stack, 0x2f_e000), 0x20_1000);
+        // In a core all of them are: another thread's lies below.
+        assert_eq!(foot(&target, &stack, 0x3f_e000), 0x30_06c0);
+        assert_eq!(foot(&target, &stack, 0x18_0000), 0x18_0000);
+    }
 }

@@ -1,14 +1,16 @@
 //! What is said where not all could be looked at.
 
-use super::finding::{Finding, Sure};
+use super::finding::{Finding, Section, Sure};
 use crate::numbers::scaled;
 use crate::open::Subject;
 use wmr_heap::leaks::{Leaks, Unread};
 
-/// What is behind a word that was not read may hold anything: nothing is more than possible then.
+/// What is behind a word that was not read may hold anything: nothing is called lost for more than possible then.
+/// What is held is so whatever else there is.
 pub fn doubt(unread: Unread, findings: &mut [Finding]) {
     if !unread.is_none() {
-        findings.iter_mut().for_each(|finding| finding.sure = Sure::Possible);
+        let of_lost = findings.iter_mut().filter(|finding| finding.section != Section::Suspects);
+        of_lost.for_each(|finding| finding.sure = Sure::Possible);
     }
 }
 
@@ -23,7 +25,7 @@ pub fn notes(unread: Unread) -> Vec<String> {
     }
     let told = (!what.is_empty()).then(|| {
         format!(
-            "{} could not be read: what is referred to from there looks lost, so that nothing is called more than possible",
+            "{} could not be read: what is referred to from there looks lost, so that nothing is called lost for more than possible",
             what.join(" and ")
         )
     });
