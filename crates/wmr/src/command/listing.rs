@@ -11,7 +11,7 @@ use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 use wmr_heap::filter::{Column, Type};
@@ -21,32 +21,11 @@ use wmr_heap::select::{Facts, Listing, Order, Row, States};
 const LIMIT: usize = 40;
 
 #[derive(Serialize)]
-struct Body<'a> {
-    rows: Rows<'a>,
+struct Body {
+    rows: Vec<Map<String, Value>>,
     matched: Total,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<u64>,
-}
-
-/// The rows, of which one is written out at a time: millions are asked for at once.
-struct Rows<'a> {
-    subject: &'a Subject,
-    table: &'a Listing<'a>,
-    rows: &'a [Row],
-    chosen: Option<&'a [Column]>,
-}
-
-impl Rows<'_> {
-    fn iter(&self) -> impl Iterator<Item = Map<String, Value>> + '_ {
-        let mut reader = self.subject.target.reader();
-        self.rows.iter().map(move |row| json_row(row, &self.table.facts(&mut reader, row), self.chosen))
-    }
-}
-
-impl Serialize for Rows<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
 }
 
 #[derive(Serialize)]
@@ -99,10 +78,15 @@ pub fn run(
     };
     let table = Listing::new(&subject.target, &subject.inspection);
     let selection = table.select(states, wanted.as_ref(), order);
+    let mut reader = subject.target.reader();
     let chosen = (!columns.is_empty()).then_some(columns.as_slice());
     let truncated = selection.count - selection.rows.len() as u64;
+    let rows = selection.rows.iter().map(|row| {
+        let facts = table.facts(&mut reader, row);
+        json_row(row, &facts, chosen)
+    });
     let body = Body {
-        rows: Rows { subject: &subject, table: &table, rows: &selection.rows, chosen },
+        rows: rows.collect(),
         matched: Total { count: selection.count, bytes: selection.bytes },
         truncated: Some(truncated).filter(|&cut| cut > 0),
     };
@@ -111,7 +95,7 @@ pub fn run(
         if chosen.is_none() {
             names.push("type_addr");
         }
-        let text = csv_of(&names, body.rows.iter().map(|row| move |name: &str| row.get(name).cloned()));
+        let text = csv_of(&names, body.rows.iter().map(|row| |name: &str| row.get(name).cloned()));
         return Ok(finished(&subject, text));
     }
     let again = Again { subject: &subject, states, expression, listing };
@@ -228,7 +212,7 @@ fn page(screen: &Screen, body: &Body, columns: &[Column], again: &Again) -> Stri
         };
         table = table.column(column.name(), align);
     }
-    for row in body.rows.iter() {
+    for row in &body.rows {
         table.row(columns.iter().map(|column| match row.get(column.name()) {
             None => String::new(),
             Some(Value::String(text)) => text::shown(text),
