@@ -11,7 +11,7 @@ use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
 use crate::text;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 use wmr_heap::filter::{Column, Type};
@@ -21,11 +21,29 @@ use wmr_heap::select::{Facts, Listing, Order, Row, States};
 const LIMIT: usize = 40;
 
 #[derive(Serialize)]
-struct Body {
-    rows: Vec<Map<String, Value>>,
+struct Body<'a> {
+    rows: Rows<'a>,
     matched: Total,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<u64>,
+}
+
+/// The rows, read while the target is there, of which one is written out at a time: millions are asked for at once.
+struct Rows<'a> {
+    list: Vec<(Row, Facts<'a>)>,
+    chosen: Option<&'a [Column]>,
+}
+
+impl Rows<'_> {
+    fn iter(&self) -> impl Iterator<Item = Map<String, Value>> + '_ {
+        self.list.iter().map(|(row, facts)| json_row(row, facts, self.chosen))
+    }
+}
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 #[derive(Serialize)]
@@ -81,12 +99,9 @@ pub fn run(
     let mut reader = subject.target.reader();
     let chosen = (!columns.is_empty()).then_some(columns.as_slice());
     let truncated = selection.count - selection.rows.len() as u64;
-    let rows = selection.rows.iter().map(|row| {
-        let facts = table.facts(&mut reader, row);
-        json_row(row, &facts, chosen)
-    });
+    let list = selection.rows.iter().map(|row| (*row, table.facts(&mut reader, row))).collect();
     let body = Body {
-        rows: rows.collect(),
+        rows: Rows { list, chosen },
         matched: Total { count: selection.count, bytes: selection.bytes },
         truncated: Some(truncated).filter(|&cut| cut > 0),
     };
@@ -95,7 +110,7 @@ pub fn run(
         if chosen.is_none() {
             names.push("type_addr");
         }
-        let text = csv_of(&names, body.rows.iter().map(|row| |name: &str| row.get(name).cloned()));
+        let text = csv_of(&names, body.rows.iter().map(|row| move |name: &str| row.get(name).cloned()));
         return Ok(finished(&subject, text));
     }
     let again = Again { subject: &subject, states, expression, listing };
@@ -212,7 +227,7 @@ fn page(screen: &Screen, body: &Body, columns: &[Column], again: &Again) -> Stri
         };
         table = table.column(column.name(), align);
     }
-    for row in &body.rows {
+    for row in body.rows.iter() {
         table.row(columns.iter().map(|column| match row.get(column.name()) {
             None => String::new(),
             Some(Value::String(text)) => text::shown(text),
