@@ -1,6 +1,12 @@
 //! The command line: one definition per command and flag.
 
+mod amounts;
+mod choices;
+
+pub use choices::{By, ExportFormat, RetainedBy, SizesBy, TypesSort};
+
 use crate::command::leaks::Sure;
+use amounts::{parse_millis, parse_size, parse_time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -535,15 +541,6 @@ impl Scope {
     }
 }
 
-/// Rows of `wmr sizes`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SizesBy {
-    /// Built-in types, and dicts by entries
-    Type,
-    /// Used blocks
-    Size,
-}
-
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Csv {
     /// The rows as comma-separated values
@@ -556,114 +553,6 @@ pub struct Fold {
     /// Dicts and other parts of objects by themselves, not as one with the object they belong to
     #[arg(long)]
     pub no_fold: bool,
-}
-
-/// Rows of `wmr retained`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RetainedBy {
-    /// Single objects
-    Object,
-    /// Types, their objects together
-    Type,
-    /// Modules, with what they alone keep
-    Module,
-    /// Roots of all kinds, with what they alone keep
-    Root,
-}
-
-impl RetainedBy {
-    pub fn name(self) -> &'static str {
-        match self {
-            RetainedBy::Object => "object",
-            RetainedBy::Type => "type",
-            RetainedBy::Module => "module",
-            RetainedBy::Root => "root",
-        }
-    }
-}
-
-/// Order of `wmr types`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TypesSort {
-    /// Bytes of the instances
-    Bytes,
-    Instances,
-    /// Bytes of the type objects themselves
-    Own,
-    Subclasses,
-    /// How many types have the same name
-    Alike,
-    Name,
-}
-
-/// Of `wmr export`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
-    /// One JSON object a line for each object, as Meliae's loader reads them
-    Meliae,
-}
-
-/// Rows of `wmr heap`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// Domain, kind and detail of blocks and mappings
-    Kind,
-    /// Types, their objects with what they own
-    Type,
-    /// Modules that define the types
-    Module,
-    /// Sizes of blocks
-    Size,
-    /// Arenas of pymalloc and malloc, their used blocks
-    Arena,
-    /// Types by what would be freed with their objects
-    Retained,
-    /// Objects by the sorts of objects that refer to them, as Heapy's byrcs
-    ReferrerTypes,
-    /// Types, dicts by whose namespace they are, as Heapy's byclodo
-    Clodo,
-}
-
-/// `100`, `2.5`.
-fn parse_millis(text: &str) -> Result<Duration, String> {
-    let millis = text.trim_end_matches("ms").parse::<f64>();
-    let time = millis.ok().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok());
-    time.ok_or_else(|| "milliseconds were expected, e.g. 250".to_owned())
-}
-
-/// `500ms`, `10s`, `10`, `1m`, `2h`.
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-    let seconds = match &text[number.len()..] {
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        unit => return Err(format!("unknown unit {unit}; ms, s, m and h are known")),
-    };
-    let time = number.parse::<f64>().ok().and_then(|n| Duration::try_from_secs_f64(n * seconds).ok());
-    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time was expected, e.g. 10s".to_owned())
-}
-
-/// `512M`, `8G`, `1.5GiB`, `1000000`, `0x1000`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    if let Some(digits) = text.strip_prefix("0x") {
-        return u64::from_str_radix(digits, 16).map_err(|_| "hexadecimal digits were expected".to_owned());
-    }
-    let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-    let factor = match text[number.len()..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
-    {
-        "" => 1u64,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1 << 40,
-        unit => return Err(format!("unknown unit {unit}; K, M, G and T are known")),
-    };
-    let bytes =
-        number.parse::<f64>().map_err(|_| "a number was expected, e.g. 512M".to_owned())? * factor as f64;
-    // `as` saturates.
-    Ok(bytes as u64)
 }
 
 #[cfg(test)]
@@ -686,18 +575,5 @@ mod tests {
         assert!(matches!(cli.command, Some(Command::Heap { by: By::Type, .. })));
         assert!(parse("wmr heap").is_err());
         assert!(parse("wmr heap 1 --json --csv").is_err());
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in
-            [("512M", 512 << 20), ("1.5GiB", 3 << 29), ("77", 77), ("2kb", 2048), ("0x20", 32)]
-        {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        assert!(parse_size("12X").is_err() && parse_size("0xg").is_err() && parse_size("M").is_err());
-        assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
-        assert!(parse_time("0").is_err() && parse_time("x").is_err() && parse_time("9e99h").is_err());
     }
 }

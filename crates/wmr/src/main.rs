@@ -165,11 +165,12 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
             Command::Leaks { target, story: Some(addr), .. } => command::leaks::story(target, addr, options),
             Command::Leaks { target, later, limit, known, fail_on, max_bytes, story: None } => {
                 let gate = command::leaks::Gate { fail_on: *fail_on, max_bytes: max_bytes.unwrap_or(0) };
+                let ask = command::leaks::Ask { limit: *limit, known: known.as_deref(), gate };
                 if later.is_empty() {
-                    return command::leaks::run(target, *limit, known.as_deref(), gate, options);
+                    return command::leaks::run(target, &ask, options);
                 }
                 let series: Vec<_> = std::iter::once(target).chain(later).cloned().collect();
-                command::leaks::growth::run(&series, *limit, known.as_deref(), gate, options)
+                command::leaks::growth::run(&series, &ask, options)
             }
             Command::Snapshot { target, output, force, strip_values, level } => {
                 let how = command::snapshot::How { strip: *strip_values, level: *level };

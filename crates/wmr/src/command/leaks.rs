@@ -40,6 +40,14 @@ use wmr_heap::leaks::{self, Counts};
 /// Findings that people are shown.
 const SHOWN: usize = 12;
 
+/// What is asked of a target or of a series.
+pub struct Ask<'a> {
+    pub limit: Option<usize>,
+    /// A file of findings that were accepted before.
+    pub known: Option<&'a Path>,
+    pub gate: Gate,
+}
+
 /// When the program is to end with a code of its own, for gates.
 #[derive(Debug, Clone, Copy)]
 pub struct Gate {
@@ -61,14 +69,8 @@ impl Gate {
     }
 }
 
-pub fn run(
-    word: &OsStr,
-    limit: Option<usize>,
-    known: Option<&Path>,
-    gate: Gate,
-    options: &Options,
-) -> Result<Answer, Failure> {
-    let known = known.map(known::read).transpose()?;
+pub fn run(word: &OsStr, ask: &Ask, options: &Options) -> Result<Answer, Failure> {
+    let known = ask.known.map(known::read).transpose()?;
     let mut subject = open(word, options)?;
     let leaks = leaks::find(&subject.target, &subject.inspection);
     // Without a Python there are no objects, and all the rest is told.
@@ -102,8 +104,8 @@ pub fn run(
     unread::doubt(leaks.unread, &mut findings);
     findings.sort_by_key(|finding| (!finding.is_sure(), std::cmp::Reverse(finding.weight())));
     let sum = |least: Sure| findings.iter().filter(|f| f.sure <= least).map(|f| f.bytes).sum::<u64>();
-    let (bytes, asked) = (sum(Sure::Likely), gate.fail_on.map_or(0, sum));
-    let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
+    let (bytes, asked) = (sum(Sure::Likely), ask.gate.fail_on.map_or(0, sum));
+    let limit = ask.limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let likely = findings.iter().any(Finding::is_sure);
     let (findings, truncated) = limited(findings, limit);
     let not_leaks = idle::find(&subject);
@@ -127,5 +129,5 @@ pub fn run(
     let answer = noting("wmr/leaks/1", &subject, own, options, body, |screen, body| {
         page::page(screen, &subject, &leaks, body) + &idle::page(screen, &body.not_leaks, total)
     });
-    Ok(gate.pass(answer, asked))
+    Ok(ask.gate.pass(answer, asked))
 }

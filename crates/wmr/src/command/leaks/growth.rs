@@ -1,6 +1,6 @@
 //! `wmr leaks A B C`: what grew from each picture of a series to the next.
 
-use super::Gate;
+use super::Ask;
 use super::document::Suspect as Row;
 use super::finding::{Finding, Section, Sure, signature};
 use super::known;
@@ -16,7 +16,6 @@ use crate::text::{command_line, shown, wrap};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 use wmr_heap::graph::Fold;
@@ -154,14 +153,8 @@ const SHOWN: usize = 12;
 /// Of what is no leak.
 const SHOWN_OTHERS: usize = 5;
 
-pub fn run(
-    words: &[OsString],
-    limit: Option<usize>,
-    known: Option<&Path>,
-    gate: Gate,
-    options: &Options,
-) -> Result<Answer, Failure> {
-    let known = known.map(known::read).transpose()?;
+pub fn run(words: &[OsString], ask: &Ask, options: &Options) -> Result<Answer, Failure> {
+    let known = ask.known.map(known::read).transpose()?;
     let mut summaries: Vec<(String, Summary)> = Vec::new();
     let mut notes = Vec::new();
     let mut before: Option<Identity> = None;
@@ -198,13 +191,13 @@ pub fn run(
         rss: summary.rss,
         explained: summary.explained.into(),
     };
-    let limit = limit.unwrap_or(if options.json { 0 } else { SHOWN });
+    let limit = ask.limit.unwrap_or(if options.json { 0 } else { SHOWN });
     let body = Body {
         series: summaries.iter().map(picture).collect(),
         accepted: found - growth.grown.len(),
         told: Told::of(&subject.typed, &growth, &Steps::of(summaries.len()), limit),
     };
-    let is_asked = |row: &&Row| gate.fail_on.is_some_and(|least| row.sure <= least);
+    let is_asked = |row: &&Row| ask.gate.fail_on.is_some_and(|least| row.sure <= least);
     let bytes = body.told.suspects.iter().filter(is_asked).map(|row| row.bytes).sum();
     let times: Vec<String> = summaries.iter().map(|(_, summary)| local_time(summary.time)).collect();
     let answer = answer("wmr/leaks/1", &subject, options, body, |screen, body| {
@@ -216,7 +209,7 @@ pub fn run(
         );
         title(screen, &head) + &page(screen, &subject.typed, &body.told)
     });
-    Ok(gate.pass(answer, bytes))
+    Ok(ask.gate.pass(answer, bytes))
 }
 
 pub fn summary(subject: &Subject) -> Result<Summary, Failure> {
@@ -351,7 +344,7 @@ fn sure(growth: &Growth, grown: &Grown, steps: &Steps) -> Sure {
     let large = grown.more() >= 64 << 10 || grown.more_objects() >= 100;
     let much = share(grown.more(), growth).is_some_and(|share| share >= 10.0);
     let again = steps.before.contains(&name(grown));
-    match steps.pictures + if again { 1 } else { 0 } {
+    match steps.pictures + usize::from(again) {
         5.. if large && much && grown.stayed > 0.9 => Sure::Certain,
         3.. if large => Sure::Likely,
         _ => Sure::Possible,
