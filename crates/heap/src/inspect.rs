@@ -22,6 +22,8 @@ pub struct Inspection {
     pub pymalloc: PyMalloc,
     pub glibc: Result<Glibc, glibc::NotFound>,
     pub blocks: Blocks,
+    /// Outside of blocks, what is known by who mapped it.
+    pub ranges: Vec<KnownRange>,
     pub census: Census,
     pub tally: Tally,
     /// What each thread's Python code was doing.
@@ -158,18 +160,19 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     census.untrack(&blocks, &permanent.unwrap_or_default());
     let interpreter = python.as_ref().ok().map(|python| python.type_type);
     ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
-    ranges.extend(native::pointed_at(target, &blocks, &ranges));
+    let pointed_at = native::pointed_at(target, &blocks, &ranges);
     let stacks = match (&python, &model) {
         (Ok(python), Some(model)) => stacks(target, python, model, &mut notes),
         _ => Vec::new(),
     };
     all_read();
-    let tally = tally(target, &blocks, &mut census, &ranges);
+    let all = ranges.iter().chain(&pointed_at);
+    let tally = tally(target, &blocks, &mut census, all);
     notes.extend(pymalloc.notes.iter().cloned());
     match &glibc {
         Ok(glibc) => notes.extend(glibc.notes.iter().cloned()),
         Err(e) => notes.push(e.to_string()),
     }
     notes.extend(blocks.notes().iter().cloned());
-    Ok(Inspection { python, model, pymalloc, glibc, blocks, census, tally, stacks, notes })
+    Ok(Inspection { python, model, pymalloc, glibc, blocks, ranges, census, tally, stacks, notes })
 }

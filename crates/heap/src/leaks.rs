@@ -10,11 +10,12 @@ mod counts;
 mod cycles;
 mod drawing;
 mod lost;
+mod mappings;
 mod native;
 mod nearby;
 mod objects;
 mod references;
-mod roots;
+pub(crate) mod roots;
 mod unread;
 
 pub use audit::{Blind, Gap, Untraversed, library, untraversed};
@@ -22,6 +23,7 @@ pub use counts::{Counted, Counts, Miscounted, counts};
 pub use cycles::{Cycles, Standing};
 pub use drawing::Step;
 pub use lost::{Lost, State};
+pub use mappings::MAPPING;
 pub use native::{LostBlock, Native};
 pub use nearby::Content;
 pub use objects::Unheld;
@@ -71,8 +73,9 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
         leaks.frozen =
             python.gc.permanent(&mut target.reader(), inspection.blocks.len() as usize).len() as u64;
     }
-    let mut references = References::take(target, inspection, &dead);
-    let (mut roots, unread) = roots::find(target, inspection, &dead);
+    let mapped = mappings::Mapped::find(target, inspection);
+    let mut references = References::take(target, inspection, &dead, &mapped);
+    let (mut roots, unread) = roots::find(target, inspection, &dead, &mapped);
     leaks.unread = Unread {
         bytes: unread.saturating_add(references.unread).saturating_add(unread::absent(target)),
         threads: target.threads.iter().all(|thread| thread.sp == 0),
@@ -93,6 +96,8 @@ pub fn find(target: &Target, inspection: &Inspection) -> Leaks {
     let lost = Lost::find(inspection, &references, &roots);
     let cycles = cycles::find(target, inspection, &references, &lost, &leaks.collectors);
     (leaks.native, leaks.blocks) = native::find(target, inspection, &references, &lost, &cycles);
+    mapped.lost(target, &mut leaks.native, &mut leaks.blocks);
+    leaks.blocks.sort_unstable_by_key(|block| block.addr);
     leaks.unheld = objects::find(target, inspection, &references, &lost, &cycles);
     leaks.garbage = cycles.groups;
     leaks
@@ -112,7 +117,7 @@ fn namesakes(types: &[Type]) -> Vec<u32> {
 }
 
 /// `range` less what is in `holes`, which are in order but may overlap; in whole words.
-fn without(range: Range<u64>, holes: &[Range<u64>], give: &mut dyn FnMut(Range<u64>)) {
+pub(crate) fn without(range: Range<u64>, holes: &[Range<u64>], give: &mut dyn FnMut(Range<u64>)) {
     let mut at = range.start.next_multiple_of(8);
     for hole in holes.iter().filter(|hole| hole.start < range.end && range.start < hole.end) {
         if at < hole.start & !7 {

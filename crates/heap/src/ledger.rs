@@ -161,7 +161,12 @@ struct Piece {
 }
 
 /// Adds everything up.
-pub fn tally(target: &Target, blocks: &Blocks, census: &mut Census, known: &[KnownRange]) -> Tally {
+pub fn tally<'a>(
+    target: &Target,
+    blocks: &Blocks,
+    census: &mut Census,
+    known: impl Iterator<Item = &'a KnownRange>,
+) -> Tally {
     let states = StateKinds::new(&mut census.kinds);
     let pieces = pieces(target, blocks, &mut census.kinds, known);
     let runs: Vec<Run> = target.mappings.iter().flat_map(|m| m.residency.runs.iter().copied()).collect();
@@ -246,7 +251,12 @@ fn ledger(target: &Target, runs: &[Run], kinds: &Kinds, sums: &Sums) -> Ledger {
 
 /// Cuts the address space. The pieces of each kind are disjoint already; where a known range and a span
 /// contradict each other the span, which was walked, stands.
-fn pieces(target: &Target, blocks: &Blocks, kinds: &mut Kinds, known: &[KnownRange]) -> Vec<Piece> {
+fn pieces<'a>(
+    target: &Target,
+    blocks: &Blocks,
+    kinds: &mut Kinds,
+    known: impl Iterator<Item = &'a KnownRange>,
+) -> Vec<Piece> {
     let mut fixed: Vec<Piece> = blocks
         .spans()
         .iter()

@@ -33,6 +33,7 @@ pub mod threads;
 pub mod total_refs;
 pub mod trails;
 mod type_objects;
+mod unclaimed;
 
 pub use census::{Census, Known};
 pub use held::Held;

@@ -71,6 +71,10 @@ pub enum Holder {
     Native {
         block: u32,
     },
+    /// Memory that was mapped by nobody we know: a library's own heap, the frames of a greenlet that waits.
+    Mapping {
+        addr: u64,
+    },
 }
 
 impl Holder {
@@ -83,6 +87,7 @@ impl Holder {
                 | Holder::Register { .. }
                 | Holder::Stack { .. }
                 | Holder::Native { .. }
+                | Holder::Mapping { .. }
         )
     }
 
@@ -96,7 +101,7 @@ impl Holder {
             | Holder::Interned
             | Holder::Static { .. }
             | Holder::Global { .. } => 2,
-            Holder::Immortal | Holder::Native { .. } => 3,
+            Holder::Immortal | Holder::Native { .. } | Holder::Mapping { .. } => 3,
             Holder::Stack { .. } | Holder::Register { .. } => 4,
         }
     }
@@ -115,6 +120,7 @@ impl Holder {
             Holder::Register { .. } => "register",
             Holder::Stack { .. } => "stack",
             Holder::Native { .. } => "native",
+            Holder::Mapping { .. } => "mapping",
         }
     }
 
@@ -148,6 +154,7 @@ impl Holder {
             }
             Holder::Register { tid } => format!("register of thread {tid}"),
             Holder::Stack { tid, .. } => format!("C stack of thread {tid}"),
+            Holder::Mapping { addr } => format!("anonymous mapping at {addr:#x}"),
             Holder::Native { block } => {
                 let start = inspection.blocks.start(*block);
                 match inspection.census.mark(*block).as_kind() {
@@ -287,6 +294,7 @@ pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Roots {
     found.states();
     found.globals();
     found.native_blocks();
+    found.mappings();
     found.stacks();
     found.interned();
     found.immortal();

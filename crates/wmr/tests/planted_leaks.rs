@@ -57,6 +57,7 @@ const CPP: &str = "sessions.cpp";
 
 const NATIVE: &[Planted] = &[
     Planted::new("malloc_never_freed", "native", &["1,000 bytes", "culprit"]).extension(C),
+    Planted::new("mapping_never_unmapped", "native", &["anonymous mapping", "culprit"]).extension(C).count(1),
     Planted::new("malloc_with_addresses", "native", &["culprit", "http://example.org/"]).extension(C),
     Planted::new("malloc_in_ended_thread", "native", &["2,008 bytes", "0x5a"]).extension(C),
     Planted::new("tree_never_freed", "native", &["104 bytes"]).extension(C),
@@ -166,6 +167,16 @@ fn check(planted: &Planted) {
 #[test]
 fn native() {
     NATIVE.iter().for_each(check);
+}
+
+#[test]
+fn mapped_memory_in_use_is_no_leak() {
+    let planted = Planted::new("mapping_in_use", "native", &[]).extension(C);
+    for tag in planted.on {
+        let document = report(&planted, python(tag).unwrap());
+        let findings = document["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|finding| finding["section"] != "native"), "{tag}: {findings:#?}");
+    }
 }
 
 #[test]

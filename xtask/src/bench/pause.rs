@@ -8,6 +8,7 @@ use super::{build, cost_of, interpreter, load_average, own_peak_limit, rollup, r
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -115,42 +116,51 @@ fn measure(wmr: &Path, start: &dyn Fn() -> Result<Target>, runs: u32, anew_each_
 
 /// Looks of `wmr watch`, and the time between them.
 const LOOKS: u32 = 4;
-const EVERY: Duration = Duration::from_secs(10);
-/// Rounds that began so long before or after a look may have been disturbed by it: the capture's time is that of
-/// the pause.
-const BEFORE: f64 = 1000.0;
-const AFTER: f64 = 3000.0;
+/// Rounds that began so long before or after a look's pause, in milliseconds, were disturbed by it: a round has its
+/// length, the clone lives for some hundred milliseconds, and what it left write-protected is found at the next
+/// round. Later other CPUs are busy with what was seen, which slows rounds down and is no cost of looking.
+const DISTURBED: Range<f64> = -200.0..800.0;
+/// And these were not: how long a round takes drifts by more than what is asked for here.
+const QUIET: Range<f64> = -3000.0..-200.0;
+/// So that there are some before the first look.
+const BEFORE: Duration = Duration::from_secs(3);
 
 /// Which part of its time a process loses to pauses and copies of pages while `wmr watch` looks at it: a process
 /// that touches all it has without pause, so that each page has to be copied that can be. What rounds about each
-/// look took longer than those between the looks do: over ten seconds rounds differ by more than is asked for.
-/// Waiting for a CPU that it shares with who looks is not counted.
+/// look took longer than those just before it. Waiting for a CPU that it shares with who looks is not counted.
 fn watched(wmr: &Path, target: &mut Target) -> Result<f64> {
-    let mut looks = Vec::new();
+    let mut looks: Vec<Value> = Vec::new();
     let said = probe(target, "rounds", |pid| {
+        std::thread::sleep(BEFORE);
         let (pid, times) = (pid.to_string(), LOOKS.to_string());
         let mut command = Command::new(wmr);
         command.args(["watch", &pid, "--every", "10s", "--times", &times, "--json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let output = cost_of(command, &[0])?.stdout;
-        // The last look has its time too.
-        std::thread::sleep(EVERY);
-        for look in serde_json::Deserializer::from_slice(&output).into_iter::<Value>() {
-            looks.push(of_day(look?["capture"]["time"].as_str().context("a look without its time")?)?);
-        }
+        // What the last look disturbed has an end.
+        std::thread::sleep(BEFORE);
+        looks = serde_json::Deserializer::from_slice(&output).into_iter().collect::<Result<_, _>>()?;
         Ok(())
     })?;
     ensure!(looks.len() == LOOKS as usize, "{} looks", looks.len());
     let rounds: Vec<[f64; 2]> =
         said.chunks_exact(3).map(|round| [round[0] / NANOS, (round[1] - round[2]) / NANOS]).collect();
-    let near = |began: f64| {
-        let mut since = looks.iter().map(|look| (began - look + BEFORE).rem_euclid(DAY));
-        since.any(|since| since < BEFORE + AFTER)
-    };
-    let (busy, alone): (Vec<[f64; 2]>, Vec<_>) = rounds.iter().partition(|[began, _]| near(*began));
-    let undisturbed = median(&alone.iter().map(|[_, took]| *took).collect::<Vec<_>>());
-    let lost: f64 = busy.iter().map(|[_, took]| took - undisturbed).sum();
-    Ok(lost / (EVERY.as_secs_f64() * 1000.0 * f64::from(LOOKS)) * 100.0)
+    let (mut lost, mut all) = (0.0, 0.0);
+    for look in &looks {
+        let time = of_day(look["capture"]["time"].as_str().context("a look without its time")?)?;
+        let within = |range: &Range<f64>| -> Vec<f64> {
+            let since = |began: f64| (began - time - range.start).rem_euclid(DAY);
+            let rounds = rounds.iter().filter(|[began, _]| since(*began) < range.end - range.start);
+            rounds.map(|[_, took]| *took).collect()
+        };
+        let quiet = within(&QUIET);
+        ensure!(!quiet.is_empty(), "no round before a look");
+        let quiet = median(&quiet);
+        lost += within(&DISTURBED).iter().map(|took| took - quiet).sum::<f64>();
+        // It looks less often than it was told to where that would cost too much.
+        all += look["cost"]["next_s"].as_f64().context("a look without the next one's time")? * 1000.0;
+    }
+    Ok(lost / all * 100.0)
 }
 
 const DAY: f64 = 86_400_000.0;

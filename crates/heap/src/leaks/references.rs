@@ -1,5 +1,6 @@
 //! Every word of a block that is the address of a block: conservatively, in one pass over all of them.
 
+use super::mappings::{From, Mapped};
 use super::unread::lost;
 use super::without;
 use crate::Inspection;
@@ -42,8 +43,13 @@ struct Found {
 }
 
 impl References {
-    pub fn take(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> References {
-        let scan = Scan::new(target, inspection, dead);
+    pub fn take(
+        target: &Target,
+        inspection: &Inspection,
+        dead: &[Range<u64>],
+        mapped: &Mapped,
+    ) -> References {
+        let scan = Scan::new(target, inspection, dead, mapped);
         let spans = 0..inspection.blocks.spans().len();
         let found: Vec<Found> = spans.into_par_iter().map(|span| scan.span(span)).collect();
         let mut references = References { offsets: vec![0], edges: Vec::new(), cut: Vec::new(), unread: 0 };
@@ -93,10 +99,13 @@ pub(super) struct Resolver<'a> {
     parts: Vec<bool>,
     /// By kind: does it only describe what nobody knows?
     unknown: Vec<bool>,
+    mapped: &'a Mapped,
+    /// Where the words are found.
+    pub from: From,
 }
 
 impl<'a> Resolver<'a> {
-    pub fn new(target: &'a Target, inspection: &'a Inspection) -> Resolver<'a> {
+    pub fn new(target: &'a Target, inspection: &'a Inspection, mapped: &'a Mapped) -> Resolver<'a> {
         let spans = inspection.blocks.spans();
         let kinds = &inspection.census.kinds;
         Resolver {
@@ -107,6 +116,8 @@ impl<'a> Resolver<'a> {
             highest: spans.last().map_or(0, |span| span.end),
             parts: (0..kinds.len()).map(|id| is_part(kinds.get(id as u32))).collect(),
             unknown: (0..kinds.len()).map(|id| kinds.get(id as u32).domain == Domain::Unknown).collect(),
+            mapped,
+            from: From::Memory,
         }
     }
 
@@ -121,11 +132,15 @@ impl<'a> Resolver<'a> {
     /// managed dicts).
     #[inline]
     pub fn resolve(&mut self, word: u64) -> Option<u32> {
-        if word < self.lowest || word >= self.highest {
-            return None;
-        }
         let addr = word & !7;
-        let block = self.blocks.containing(addr)?;
+        let block = match word {
+            _ if word < self.lowest || word >= self.highest => None,
+            _ => self.blocks.containing(addr),
+        };
+        let Some(block) = block else {
+            self.mapped.word(word, self.from);
+            return None;
+        };
         if block.id >= INTERIOR {
             return None;
         }
@@ -165,6 +180,7 @@ struct Scan<'a> {
     inspection: &'a Inspection,
     /// Ranges of pointers that nobody uses, in order.
     dead: &'a [Range<u64>],
+    mapped: &'a Mapped,
     /// By kind: may its blocks hold references?
     kinds: Vec<bool>,
     /// By kind: which part of an object are they?
@@ -176,7 +192,12 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(target: &'a Target, inspection: &'a Inspection, dead: &'a [Range<u64>]) -> Self {
+    fn new(
+        target: &'a Target,
+        inspection: &'a Inspection,
+        dead: &'a [Range<u64>],
+        mapped: &'a Mapped,
+    ) -> Self {
         let named = &inspection.census.kinds;
         let parts = (0..named.len()).map(|id| part(named.get(id as u32))).collect();
         let kinds = (0..named.len()).map(|id| holds_references(named.get(id as u32))).collect();
@@ -197,12 +218,12 @@ impl<'a> Scan<'a> {
         let weak = (0..types.len()).map(is_weak).collect();
         let collected = types.iter().filter(|ty| ty.shape.has_gc());
         let types = collected.map(|ty| (ty.addr, u64::from(ty.shape.basicsize))).collect();
-        Scan { target, inspection, dead, kinds, parts, weak, types }
+        Scan { target, inspection, dead, mapped, kinds, parts, weak, types }
     }
 
     fn span(&self, span: usize) -> Found {
         let mut readers = [(); 2].map(|()| self.target.reader());
-        let mut resolver = Resolver::new(self.target, self.inspection);
+        let mut resolver = Resolver::new(self.target, self.inspection, self.mapped);
         let mut found = Found::default();
         let mut scratch = Vec::new();
         let holder = self.inspection.blocks.holder_in(span);

@@ -1,5 +1,6 @@
 //! Where references begin that keep memory alive: everything outside of the allocators' blocks.
 
+use super::mappings::{From, Mapped};
 use super::references::Resolver;
 use super::unread::lost;
 use super::without;
@@ -16,19 +17,37 @@ const WINDOW: u64 = 1 << 20;
 
 /// Edges from the roots: ids, with [`INTERIOR`](super::references::INTERIOR) perhaps; in
 /// order, each once. And how many bytes could not be read.
-pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> (Vec<u32>, u64) {
-    let pieces: Vec<Range<u64>> = ranges(target, inspection, dead)
-        .into_iter()
-        .flat_map(|range| {
-            (range.start..range.end).step_by(WINDOW as usize).map(move |at| at..(at + WINDOW).min(range.end))
-        })
-        .collect();
+pub(super) fn find(
+    target: &Target,
+    inspection: &Inspection,
+    dead: &[Range<u64>],
+    mapped: &Mapped,
+) -> (Vec<u32>, u64) {
+    let stacks: Vec<Range<u64>> = target.threads.iter().filter_map(|thread| stack(target, thread)).collect();
+    let mut cuts: Vec<u64> = stacks.iter().flat_map(|s| [s.start, s.end]).chain(mapped.bounds()).collect();
+    cuts.sort_unstable();
+    let from = |at: u64| match mapped.index(at) {
+        Some(piece) => From::Piece(piece),
+        None if stacks.iter().any(|stack| stack.contains(&at)) => From::Stack,
+        None => From::Memory,
+    };
+    let mut pieces: Vec<Range<u64>> = Vec::new();
+    for range in ranges(target, inspection, dead) {
+        let mut at = range.start;
+        while at < range.end {
+            let cut = cuts.get(cuts.partition_point(|cut| *cut <= at)).copied().unwrap_or(u64::MAX);
+            let end = range.end.min(cut).min(at.saturating_add(WINDOW));
+            pieces.push(at..end);
+            at = end;
+        }
+    }
     let (found, unread): (Vec<Vec<u32>>, Vec<u64>) = pieces
         .into_par_iter()
         .map_init(
-            || (target.reader(), Resolver::new(target, inspection), Vec::new()),
+            || (target.reader(), Resolver::new(target, inspection, mapped), Vec::new()),
             |(reader, resolver, scratch), piece| {
                 let mut found = Vec::new();
+                resolver.from = from(piece.start);
                 let len = (piece.end - piece.start) as usize & !7;
                 let unread = match reader.window(piece.start, len, scratch) {
                     Ok(bytes) => {
@@ -43,7 +62,8 @@ pub(super) fn find(target: &Target, inspection: &Inspection, dead: &[Range<u64>]
         )
         .unzip();
     let mut found = found.concat();
-    let mut resolver = Resolver::new(target, inspection);
+    let mut resolver = Resolver::new(target, inspection, mapped);
+    resolver.from = From::Stack;
     let registers = target.threads.iter().flat_map(|thread| thread.regs.iter().copied());
     found.extend(registers.filter_map(|word| resolver.resolve(word)));
     found.par_sort_unstable();
@@ -89,6 +109,13 @@ fn ranges(target: &Target, inspection: &Inspection, dead: &[Range<u64>]) -> Vec<
     out
 }
 
+/// What of a stack is in use, up to what the thread keeps for itself at its end.
+fn stack(target: &Target, thread: &Thread) -> Option<Range<u64>> {
+    let start = thread.sp.saturating_sub(RED_ZONE);
+    let end = target.mapping(thread.sp)?.end;
+    Some(start..if (start..end).contains(&thread.tls) { thread.tls } else { end })
+}
+
 /// Down to where what lies below `sp` was the same stack's for certain. From glibc 2.42 on guards are no mappings
 /// of their own (`MADV_GUARD_INSTALL`): many stacks are in one, and whatever else was mapped beside them. No page
 /// is in a guard, and none lies across a `struct pthread`, which is at the top of the stack below.
@@ -112,7 +139,7 @@ fn foot(target: &Target, stack: &Mapping, sp: u64) -> u64 {
 /// Stacks of threads that ended, which glibc keeps for the next ones (nptl/allocatestack.c): what lies
 /// there nobody uses. A stack has a guard below it, and at its top a `struct pthread` that begins with its
 /// own address and has it once more in its third word.
-fn dead_stacks(target: &Target) -> Vec<Range<u64>> {
+pub(crate) fn dead_stacks(target: &Target) -> Vec<Range<u64>> {
     const LOOK_AT: u64 = 16 << 10;
     let mut reader = target.reader();
     // What it keeps of its own, the vector of thread-local memory, is needed for the next thread.

@@ -5,8 +5,11 @@
 
 use super::{Found, Holder};
 use crate::graph::Bits;
+use crate::leaks::roots::dead_stacks;
+use crate::unclaimed::unclaimed;
 use std::ops::Range;
 use wmr_cpython::locate::for_each_word;
+use wmr_memory::Mapping;
 
 impl Found<'_> {
     pub(super) fn scan(&mut self, range: Range<u64>, holder: impl Fn(&Self, u64) -> Holder) {
@@ -51,6 +54,25 @@ impl Found<'_> {
                 let end = block.start.saturating_add(block.usable);
                 self.scan_others(block.start..end, |_| Holder::Native { block: block.id });
             }
+        }
+    }
+
+    /// Mappings of unknown use. Stacks have their turn, those of threads that ended have none.
+    pub(super) fn mappings(&mut self) {
+        let dead = dead_stacks(self.target);
+        let holds = |mapping: &Mapping, at: u64| {
+            let stack = self.target.threads.iter().any(|thread| mapping.contains(thread.sp));
+            !stack && !dead.iter().any(|dead| dead.contains(&at))
+        };
+        let mut ranges = Vec::new();
+        for (mapping, range) in unclaimed(self.target, self.inspection) {
+            let runs =
+                mapping.residency.runs.iter().filter(|run| run.state.present && holds(mapping, run.start));
+            let within = runs.map(|run| run.start.max(range.start)..run.end.min(range.end));
+            ranges.extend(within.filter(|range| range.start < range.end));
+        }
+        for range in ranges {
+            self.scan_others(range, |addr| Holder::Mapping { addr });
         }
     }
 

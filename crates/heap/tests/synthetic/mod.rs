@@ -158,7 +158,7 @@ fn run(model: &Model, statics: Vec<u8>, arena: Vec<u8>, array: u64, mode: u8) ->
     let walk = pymalloc::walk(&*target.memory, &target.mappings, &roots);
     let blocks = Blocks::builder().pymalloc(&walk).build().expect("few blocks");
     let mut census = Census::take(&target, model, &blocks, &[]);
-    let sums = tally(&target, &blocks, &mut census, &[]);
+    let sums = tally(&target, &blocks, &mut census, std::iter::empty());
     let ledger = sums.ledger;
     assert_eq!(ledger.rows.iter().map(|r| r.bytes).sum::<u64>(), ledger.total, "the ledger does not add up");
     assert_eq!(census.marks().len(), blocks.len() as usize);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 
 /* A block that the compiler must not do without. */
@@ -45,6 +46,25 @@ static PyObject *overdo(PyObject *module, PyObject *object) {
 static PyObject *lose_block(PyObject *module, PyObject *size) {
     long n = PyLong_AsLong(size);
     block(n);
+    Py_RETURN_NONE;
+}
+
+/* Memory from the kernel that is never given back. */
+static PyObject *lose_mapping(PyObject *module, PyObject *size) {
+    long n = PyLong_AsLong(size);
+    void *made = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made != MAP_FAILED) memset(made, 0x5a, n);
+    __asm__ volatile("" : : "r"(made) : "memory");
+    Py_RETURN_NONE;
+}
+
+/* And some that is in use. */
+static void *volatile kept[64];
+static PyObject *keep_mapping(PyObject *module, PyObject *size) {
+    static int used;
+    long n = PyLong_AsLong(size);
+    void *made = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made != MAP_FAILED) kept[used++ % 64] = memset(made, 0xa5, n);
     Py_RETURN_NONE;
 }
 
@@ -198,6 +218,8 @@ static PyMethodDef methods[] = {
     {"forget", forget, METH_O, NULL},
     {"overdo", overdo, METH_O, NULL},
     {"lose_block", lose_block, METH_O, NULL},
+{"lose_mapping", lose_mapping, METH_O, NULL},
+{"keep_mapping", keep_mapping, METH_O, NULL},
     {"lose_holder", lose_holder, METH_O, NULL},
     {"lose_tree", lose_tree, METH_O, NULL},
     {"lose_request", lose_request, METH_NOARGS, NULL},

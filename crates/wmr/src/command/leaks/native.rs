@@ -5,7 +5,7 @@ use crate::document::hex;
 use crate::numbers::{counted, grouped};
 use crate::open::Subject;
 use crate::text::file_name;
-use wmr_heap::leaks::{Content, Leaks, Native, State};
+use wmr_heap::leaks::{Content, Leaks, MAPPING, Native, State};
 use wmr_memory::Image;
 
 /// Characters of a text that a block begins with.
@@ -73,7 +73,16 @@ pub fn hint(group: &Native) -> String {
 
 fn finding(subject: &Subject, group: &Native, extensions: &Option<String>) -> Finding {
     let what = if group.kind.is_empty() { "block" } else { &group.kind };
+    let mapped = group.kind == MAPPING;
     let (sure, why) = match group.state {
+        State::Possible if mapped => (
+            Sure::Possible,
+            "mapped, and at most a word on a stack or somewhere behind it points there; neighbours are one mapping to the kernel",
+        ),
+        _ if mapped => (
+            Sure::Likely,
+            "mapped, and no pointer into it is left: not in a stack, a register, a variable or a block; neighbours are one mapping to the kernel",
+        ),
         State::Possible => (Sure::Possible, "in use, and pointed into, but nobody has the beginning"),
         _ => (
             Sure::Likely,
@@ -90,7 +99,11 @@ fn finding(subject: &Subject, group: &Native, extensions: &Option<String>) -> Fi
         None => format!("{} of {size} bytes", counted(group.count, what)),
     };
     // A size that varies from run to run must not be in the name.
-    let by = if group.usable.0 == group.usable.1 { group.usable.1.to_string() } else { "sizes".to_owned() };
+    let by = if group.usable.0 == group.usable.1 && !mapped {
+        group.usable.1.to_string()
+    } else {
+        "sizes".to_owned()
+    };
     let library = group.mentions.as_deref().unwrap_or("");
     Finding {
         place: group.mentions.clone(),
