@@ -1,8 +1,11 @@
 //! Where frames of pure Python code live from 3.11 on: chunks of each thread's data stack.
 
+use crate::frames::code_at;
+use crate::model::Model;
 use crate::runtime::Python;
 use rustc_hash::FxHashSet;
-use wmr_memory::Target;
+use std::ops::Range;
+use wmr_memory::{Reader, Target};
 
 /// Chunks of all threads; deep recursion makes one per 16 KiB of frames.
 const MAX_CHUNKS: usize = 1 << 20;
@@ -19,6 +22,43 @@ pub struct StackChunk {
     pub thread: u64,
     /// 3.14+: kept for the next call, nothing in it lives.
     pub spare: bool,
+}
+
+/// `DATA_STACK_CHUNK_SIZE` (Python/pystate.c): larger ones have it doubled.
+const CHUNK: u64 = 16 << 10;
+const PAGE: u64 = 4096;
+
+/// Chunks within a range of unknown use that no thread has: the frames of a greenlet that waits, which keeps
+/// them until it is switched to. Their addresses and sizes; `pages` is how many may be looked at still.
+pub fn parked_chunks(
+    model: &Model,
+    reader: &mut Reader,
+    range: Range<u64>,
+    pages: &mut usize,
+) -> Vec<Range<u64>> {
+    let (Some(layout), Some(_)) = (model.layout.stack_chunk, model.layout.iframe) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut code_type = None;
+    let mut at = range.start.next_multiple_of(PAGE);
+    while at < range.end && *pages > 0 {
+        *pages -= 1;
+        let mut word = |field: u64| reader.u64(at.wrapping_add(field)).ok();
+        let chunk = word(layout.chunk_size).zip(word(layout.previous)).filter(|(size, previous)| {
+            let sized = size.is_multiple_of(CHUNK) && (size / CHUNK).is_power_of_two();
+            sized && *size <= range.end - at && previous.is_multiple_of(PAGE)
+        });
+        // The first word of a stack's first chunk is left out, so that nothing is at its bottom (`push_chunk`).
+        let chunk = chunk.filter(|(_, previous)| {
+            let first = at.saturating_add(layout.data).saturating_add(if *previous == 0 { 8 } else { 0 });
+            code_at(model, reader, first, &mut code_type).is_some()
+        });
+        let size = chunk.map_or(PAGE, |(size, _)| {
+            found.push(at..at + size);
+            size
+        });
+        at = at.saturating_add(size);
+    }
+    found
 }
 
 impl Python {

@@ -146,6 +146,17 @@ fn step(
     Some((Some(Frame { complete, ..frame }), previous))
 }
 
+/// The code of what may be a frame at an address.
+pub(crate) fn code_at(
+    model: &Model,
+    reader: &mut Reader,
+    at: u64,
+    code_type: &mut Option<u64>,
+) -> Option<u64> {
+    let code = reader.u64(at.wrapping_add(model.layout.iframe?.code)).ok()? & !TAGS;
+    is_code(model, reader, code, code_type).then_some(code)
+}
+
 /// Is there a code object? Their type is known from the first one.
 fn is_code(model: &Model, reader: &mut Reader, addr: u64, code_type: &mut Option<u64>) -> bool {
     let Ok(ty) = model.type_of(reader, addr) else { return false };

@@ -160,13 +160,15 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     census.untrack(&blocks, &permanent.unwrap_or_default());
     let interpreter = python.as_ref().ok().map(|python| python.type_type);
     ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
-    let pointed_at = native::pointed_at(target, &blocks, &ranges);
+    // What these refer to is looked for in them as in any memory: which of it lives, their greenlet knows.
+    let parked = native::parked(target, model.as_ref(), &blocks, &ranges);
+    let pointed_at = native::pointed_at(target, &blocks, &[&ranges, &parked]);
     let stacks = match (&python, &model) {
         (Ok(python), Some(model)) => stacks(target, python, model, &mut notes),
         _ => Vec::new(),
     };
     all_read();
-    let all = ranges.iter().chain(&pointed_at);
+    let all = ranges.iter().chain(&parked).chain(&pointed_at);
     let tally = tally(target, &blocks, &mut census, all);
     notes.extend(pymalloc.notes.iter().cloned());
     match &glibc {

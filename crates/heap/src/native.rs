@@ -19,7 +19,7 @@ mod signature;
 mod sqlite;
 mod swig;
 
-pub(crate) use mappings::pointed_at;
+pub(crate) use mappings::{parked, pointed_at};
 
 use crate::census::Census;
 use crate::kinds::{Domain, KindId, Sure};

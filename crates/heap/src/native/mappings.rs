@@ -3,13 +3,53 @@
 
 use super::{file_name, for_each_word};
 use crate::kinds::{Domain, Sure};
+use crate::leaks::without;
 use crate::ledger::KnownRange;
 use std::cmp::Reverse;
+use std::ops::Range;
 use wmr_alloc::Blocks;
+use wmr_cpython::datastack::parked_chunks;
+use wmr_cpython::model::Model;
 use wmr_memory::{Backing, Mapping, Target};
 
+/// Pages that are looked at for the frames of greenlets.
+const MAX_PAGES: usize = 1 << 14;
+
+/// Frames of greenlets that wait: chunks of the interpreter's that no thread has.
+pub(crate) fn parked(
+    target: &Target,
+    model: Option<&Model>,
+    blocks: &Blocks,
+    known: &[KnownRange],
+) -> Vec<KnownRange> {
+    let Some(model) = model else { return Vec::new() };
+    let mut claimed: Vec<Range<u64>> = blocks.spans().iter().map(|span| span.start..span.end).collect();
+    claimed.extend(known.iter().map(|known| known.range.clone()));
+    claimed.sort_by_key(|range| range.start);
+    let mut reader = target.reader();
+    let (mut pages, mut found) = (MAX_PAGES, Vec::new());
+    let is_image = |mapping: &Mapping| target.image(mapping.start).is_some();
+    let open = target
+        .mappings
+        .iter()
+        .filter(|mapping| mapping.backing == Backing::Anonymous && mapping.perms.write && !is_image(mapping));
+    for mapping in open {
+        without(mapping.start..mapping.end, &claimed, &mut |range| {
+            found.extend(parked_chunks(model, &mut reader, range, &mut pages));
+        });
+    }
+    let named = found.into_iter().map(|range| KnownRange {
+        range,
+        domain: Domain::CPython,
+        kind: "Python frames".to_owned(),
+        detail: "of no thread".to_owned(),
+        sure: Sure::Exact,
+    });
+    named.collect()
+}
+
 /// Those mappings, each with the image that points into it most often.
-pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange]) -> Vec<KnownRange> {
+pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[&[KnownRange]]) -> Vec<KnownRange> {
     let spans = blocks.spans();
     let is_free = |mapping: &&Mapping| {
         let meets = |start: u64, end: u64| start < mapping.end && mapping.start < end;
@@ -17,7 +57,7 @@ pub(crate) fn pointed_at(target: &Target, blocks: &Blocks, known: &[KnownRange])
         let first = spans.partition_point(|span| span.end <= mapping.start);
         mapping.backing == Backing::Anonymous
             && spans.get(first).is_none_or(|span| !meets(span.start, span.end))
-            && !known.iter().any(|known| meets(known.range.start, known.range.end))
+            && !known.iter().copied().flatten().any(|known| meets(known.range.start, known.range.end))
             && !target.threads.iter().any(|thread| inside(thread.sp) || inside(thread.tls))
             && !target.images.iter().flat_map(|i| &i.segments).any(|s| meets(s.range.start, s.range.end))
     };
