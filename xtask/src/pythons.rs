@@ -20,6 +20,7 @@ const WELCOME: &[&str] = &["3.11d", "3.13d", "3.14d"];
 const VENVS: &[&str] = &["3.11", "3.13"];
 const PACKAGES: &[&str] = &[
     "flask",
+    "greenlet",
     "sqlalchemy",
     "numpy",
     "pandas",

@@ -427,3 +427,21 @@ cursors = [db.execute('select * from t where a > %d' % i) for i in range(20)]
         assert!(sum(rows, "sqlite page cache").1 > 2_000_000, "{:?}", sum(rows, "sqlite page cache"));
     });
 }
+
+/// A greenlet that waits has its frames in chunks of its own.
+#[test]
+fn frames_of_greenlets_that_wait_are_named() {
+    const SCRIPT: &str = "import greenlet\n\
+        main = greenlet.getcurrent()\n\
+        def wait(deep):\n\
+        \x20   kept = [deep]\n\
+        \x20   return wait(deep - 1) if deep else main.switch(kept)\n\
+        waiting = [greenlet.greenlet(wait) for _ in range(200)]\n\
+        for one in waiting: one.switch(50)\n";
+    each(SCRIPT, |_, inspection, rows| {
+        // 51 frames of less than 16 KiB each, in mappings that are no smaller.
+        let (count, bytes) = sum(rows, "Python frames");
+        assert!((200..=204).contains(&count) && bytes == count * 16384, "{count} of {bytes} bytes");
+        expect_named(inspection, 99.0);
+    });
+}

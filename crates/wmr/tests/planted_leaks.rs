@@ -350,7 +350,13 @@ fn programs_that_hold_what_they_have_are_not_accused() {
         asyncio.run(main())\n";
     const FLASK: &str = "import flask\napp = flask.Flask('x')\nclient = app.test_client()\n\
         kept = [client.get('/') for _ in range(50)]\n";
+    // Frames of those that wait refer to what nobody else knows of.
+    const GREENLETS: &str = "import greenlet\nmain = greenlet.getcurrent()\n\
+        def wait(deep):\n    kept = [deep]\n    return wait(deep - 1) if deep else main.switch(kept)\n\
+        waiting = [greenlet.greenlet(wait) for _ in range(300)]\n\
+        for one in waiting: one.switch(50)\n";
     let python = venv("3.13").expect("a virtual environment: cargo xtask pythons");
+    expect_innocent(&python.spawn(&format!("{GREENLETS}{READY}")).unwrap(), "greenlets", false);
     expect_innocent(&python.spawn(SERVER).unwrap(), "server", true);
     expect_innocent(&python.spawn(&format!("{FLASK}{READY}")).unwrap(), "flask", false);
     for (name, size) in [("w1_seed.py", "2000"), ("w2_web.py", "3000"), ("w5_small.py", "20000")] {
