@@ -167,6 +167,7 @@ impl Python {
         for interpreter in &self.interpreters {
             walk.fields(INTERPRETER, |f| Some(interpreter.addr.wrapping_add(table.offset("_is", f)?)));
             walk.config(interpreter.addr);
+            walk.atexit(interpreter.addr);
         }
         if let Some(image) = self.image(target).filter(|_| !self.version.at_least(3, 12)) {
             walk.fields(STATICS, |name| image.symbol(name));
@@ -316,19 +317,38 @@ impl Walk<'_, '_> {
                 Shape::Array(count) => {
                     // 3.14 has a list object there, and no count.
                     let Some(count) = place(count).and_then(|at| self.reader.u32(at).ok()) else { continue };
-                    let array = self.word(at);
-                    if self.push(array, kind) {
-                        for i in 0..u64::from(count).min(MAX_ENTRIES) {
-                            let block = self.word(array.wrapping_add(i * 8));
-                            self.push(block, kind);
-                        }
-                    }
+                    self.array(at, count, kind);
                 }
                 Shape::Table(entry) => {
                     let table = self.word(at);
                     self.table(table, *entry, kind);
                 }
             }
+        }
+    }
+
+    /// A pointer to an array of that many pointers to blocks.
+    fn array(&mut self, at: u64, count: u32, kind: &'static str) {
+        let array = self.word(at);
+        if self.push(array, kind) {
+            for i in 0..u64::from(count).min(MAX_ENTRIES) {
+                let block = self.word(array.wrapping_add(i * 8));
+                self.push(block, kind);
+            }
+        }
+    }
+
+    /// 3.7 to 3.9: the callbacks are in the state of the module, an array and their number
+    /// (Modules/atexitmodule.c, `atexitmodule_state`).
+    fn atexit(&mut self, interpreter: u64) {
+        let table = &self.python.layout.table;
+        let fields = table.offset("_is", "pyexitmodule").zip(table.offset("PyModuleObject", "md_state"));
+        let Some((module, state)) = fields else { return };
+        let module = self.word(interpreter.wrapping_add(module));
+        if module != 0 {
+            let state = self.word(module.wrapping_add(state));
+            let count = self.reader.u32(state.wrapping_add(8)).unwrap_or(0);
+            self.array(state, count, "atexit callbacks");
         }
     }
 

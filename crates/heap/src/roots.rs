@@ -9,6 +9,8 @@ mod modules;
 mod state;
 mod words;
 
+pub use state::ATEXIT;
+
 use crate::graph::{Graph, Reach};
 use crate::inspect::Inspection;
 use rustc_hash::{FxHashMap, FxHashSet};

@@ -4,10 +4,12 @@
 //! Looked for along [`Routes`] from the roots on; what is found nearest to a root counts, and what lies beyond
 //! belongs to it. A picture shows that there is much, not that it grows: nothing is certain here.
 
+mod atexit;
 mod evidence;
 pub mod glance;
 pub mod inspect;
 mod judge;
+mod modules;
 pub mod origin;
 mod place;
 pub mod story;
@@ -89,6 +91,10 @@ pub fn find(held: &Held, reach: &Reach, dominators: &Dominators, retained: &[u64
     let search = Search { view: &view, routes: &routes, dominators, retained, total };
     let candidates = search.candidates();
     let mut found = search.judge(&candidates);
+    let atexit = atexit::find(&search);
+    found.retain(|suspect| atexit.as_ref().is_none_or(|atexit| atexit.addr != suspect.addr));
+    found.extend(atexit);
+    modules::find(&search, &mut found);
     found.sort_by(|a, b| {
         let key = |s: &Suspect| (!s.likely, s.origin == Origin::Library, std::cmp::Reverse(s.bytes));
         key(a).cmp(&key(b)).then_with(|| a.place.name.cmp(&b.place.name))
@@ -163,6 +169,15 @@ impl Search<'_> {
             }
         }
         below
+    }
+
+    fn share(&self, bytes: u64) -> String {
+        let percent = bytes as f64 * 100.0 / self.total.max(1) as f64;
+        if percent < 1.0 { "less than 1 %".to_owned() } else { format!("{percent:.0} %") }
+    }
+
+    fn is_share(&self, bytes: u64, percent: u64) -> bool {
+        bytes >= self.total / 100 * percent
     }
 
     fn is_large(&self, bytes: u64) -> bool {

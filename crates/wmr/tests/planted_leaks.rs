@@ -239,6 +239,13 @@ const SUSPECTS: &[Planted] = &[
     suspect("logging_handlers", PYTHONS, &["shop.requests", "log handlers"], 600),
     suspect("weakref_callbacks", PYTHONS, &["__main__.watchers", "weak references with callbacks"], 3000),
     suspect("generator_suspended", PYTHONS, &["__main__.pending", "parsed", "suspended"], 5000),
+    suspect(
+        "atexit_callbacks",
+        &["3.8", "3.11", "3.13", "3.14", "3.15"],
+        &["atexit", "callbacks of atexit"],
+        2000,
+    ),
+    suspect("modules_made_anew", WITH_TWO, &["sys.modules['job_*']", "job_*"], 800),
     suspect("ctypes_callbacks", PYTHONS, &["__main__.keep_alive", "C callbacks"], 2000),
 ];
 

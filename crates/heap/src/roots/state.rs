@@ -9,6 +9,8 @@ use wmr_cpython::state::Of;
 /// Strings of one table that are looked at.
 const MAX_STRINGS: u64 = 1 << 28;
 
+/// What holds the functions that are called when the program ends.
+pub const ATEXIT: &str = "atexit";
 /// Beginnings of fields' names, and what people know them by.
 const KNOWN: [(&str, &str); 24] = [
     ("codec_search_path", "codecs.register()"),
@@ -20,7 +22,7 @@ const KNOWN: [(&str, &str); 24] = [
     ("audit_hooks", "sys.addaudithook()"),
     ("before_forkers", "os.register_at_fork()"),
     ("after_forkers", "os.register_at_fork()"),
-    ("atexit", "atexit"),
+    ("atexit", ATEXIT),
     ("gc.garbage", "gc.garbage"),
     ("gc.callbacks", "gc.callbacks"),
     ("imports.modules_by_index", "import: modules by index"),

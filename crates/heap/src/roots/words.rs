@@ -3,7 +3,7 @@
 //! Such a word may be left over, or a number that happens to look so. Taking it for a reference makes
 //! less be retained than is, never more.
 
-use super::{Found, Holder};
+use super::{ATEXIT, Found, Holder};
 use crate::graph::Bits;
 use crate::leaks::roots::dead_stacks;
 use crate::unclaimed::unclaimed;
@@ -52,7 +52,11 @@ impl Found<'_> {
             // What others nest in is theirs.
             if !theirs && !free && !blocks.is_holder(block.id) {
                 let end = block.start.saturating_add(block.usable);
-                self.scan_others(block.start..end, |_| Holder::Native { block: block.id });
+                let atexit = kind == Some("atexit callbacks");
+                self.scan_others(block.start..end, |_| match atexit {
+                    true => Holder::Interpreter { what: ATEXIT.to_owned(), interpreter: 0 },
+                    false => Holder::Native { block: block.id },
+                });
             }
         }
     }

@@ -83,7 +83,7 @@ impl Case<'_> {
         }
         let uses = self.uses_of(&place, origin);
         let mut why = Vec::new();
-        why.push(format!("{} of what is in use", self.share()));
+        why.push(format!("{} of what is in use", self.search.share(self.bytes)));
         let mut notes: Vec<&Note> = Vec::new();
         notes.extend(said.leaking.as_ref());
         notes.extend(said.entries.as_ref().map(|(note, _)| note));
@@ -111,13 +111,8 @@ impl Case<'_> {
         })
     }
 
-    fn share(&self) -> String {
-        let percent = self.bytes as f64 * 100.0 / self.search.total.max(1) as f64;
-        if percent < 1.0 { "less than 1 %".to_owned() } else { format!("{percent:.0} %") }
-    }
-
     fn is_share(&self, percent: u64) -> bool {
-        self.bytes >= self.search.total / 100 * percent
+        self.search.is_share(self.bytes, percent)
     }
 
     /// Libraries have tables and caches of their own: what does not stand out is left out.
@@ -340,7 +335,7 @@ fn told(uses: &Uses) -> Option<String> {
 }
 
 /// With commas, as people read it.
-fn grouped(n: u64) -> String {
+pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -33,6 +33,16 @@ impl Place {
         Place::along(view.held, view.reach.path(first), many)
     }
 
+    /// What hangs on no object.
+    pub fn of_root(name: &str) -> Place {
+        Place {
+            name: name.to_owned(),
+            steps: vec![name.to_owned()],
+            key: name.to_owned(),
+            ..Place::default()
+        }
+    }
+
     /// The place of a single object; nowhere when nothing leads there.
     pub fn to(held: &Held, reach: &Reach, node: u32) -> Place {
         let nodes = if reach.reaches(node) { reach.path(node) } else { Vec::new() };
