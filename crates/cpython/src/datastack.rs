@@ -39,7 +39,7 @@ pub fn parked_chunks(
     let (Some(layout), Some(_)) = (model.layout.stack_chunk, model.layout.iframe) else { return Vec::new() };
     let mut found = Vec::new();
     let mut code_type = None;
-    let mut at = range.start.next_multiple_of(PAGE);
+    let mut at = range.start.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
     while at < range.end && *pages > 0 {
         *pages -= 1;
         let mut word = |field: u64| reader.u64(at.wrapping_add(field)).ok();

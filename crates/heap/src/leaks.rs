@@ -117,7 +117,7 @@ fn namesakes(types: &[Type]) -> Vec<u32> {
 }
 
 /// `range` less what is in `holes`, which are in order but may overlap; in whole words.
-pub(crate) fn without(range: Range<u64>, holes: &[Range<u64>], give: &mut dyn FnMut(Range<u64>)) {
+fn without(range: Range<u64>, holes: &[Range<u64>], give: &mut dyn FnMut(Range<u64>)) {
     let mut at = range.start.next_multiple_of(8);
     for hole in holes.iter().filter(|hole| hole.start < range.end && range.start < hole.end) {
         if at < hole.start & !7 {

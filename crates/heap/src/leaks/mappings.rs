@@ -24,8 +24,8 @@ const LEAST: u64 = 64 << 10;
 const STACK: u64 = 1 << 20;
 /// Pages of a piece that are pointed at, from which on it is a pool that somebody cuts.
 const POOL: u32 = 8;
-/// Larger ones are reservations that are not to be had at once, and cost a bit for each page.
-const LARGEST: u64 = 64 << 30;
+/// Pages of all pieces: each costs a bit, and what is larger is reserved and not in use.
+const MOST_PAGES: u64 = 1 << 27;
 /// So much beside it that nobody may touch: it is the part in use of what was reserved as a whole, and found by
 /// its distance from the beginning (a JVM's heap). Guards of stacks are smaller.
 const RESERVED: u64 = 1 << 20;
@@ -58,14 +58,18 @@ pub(super) enum From {
 
 impl Mapped {
     pub fn find(target: &Target, inspection: &Inspection) -> Mapped {
-        let mut pieces = Vec::new();
-        for (mapping, range) in unclaimed(target, inspection).into_iter().filter(|(m, _)| is_open(target, m))
+        let (mut pieces, mut left) = (Vec::new(), MOST_PAGES);
+        for (mapping, range) in
+            unclaimed(target, inspection).into_iter().filter(|(m, _)| is_open(target, inspection, m))
         {
-            let range = range.start.next_multiple_of(PAGE)..range.end & !(PAGE - 1);
+            let Some(start) = range.start.checked_next_multiple_of(PAGE) else { continue };
+            let range = start..range.end & !(PAGE - 1);
             let resident = resident(mapping, &range);
             let theirs = |addr: u64| range.contains(&addr);
             let of_thread = target.threads.iter().any(|thread| theirs(thread.sp) || theirs(thread.tls));
-            if resident >= LEAST && range.end - range.start <= LARGEST && !of_thread {
+            let pages = range.end.saturating_sub(range.start) / PAGE;
+            if resident >= LEAST && pages <= left && !of_thread {
+                left -= pages;
                 pieces.push(Piece::new(range, resident));
             }
         }
@@ -161,11 +165,13 @@ impl Piece {
 }
 
 /// May parts of a mapping be lost?
-fn is_open(target: &Target, mapping: &Mapping) -> bool {
+fn is_open(target: &Target, inspection: &Inspection, mapping: &Mapping) -> bool {
     let open = !mapping.perms.exec && mapping.name.is_empty();
     let reserved = |other: &Mapping| {
         let beside = other.end == mapping.start || mapping.end == other.start;
-        beside && !other.perms.read && !other.perms.write && other.end - other.start > RESERVED
+        // What malloc's arenas may still grow into is known.
+        let known = || inspection.ranges.iter().any(|known| known.range.contains(&other.start));
+        beside && !other.perms.read && !other.perms.write && other.end - other.start > RESERVED && !known()
     };
     open && !target.mappings.iter().any(reserved)
 }
@@ -173,7 +179,9 @@ fn is_open(target: &Target, mapping: &Mapping) -> bool {
 /// Bytes of a range that are there, in RAM or swapped out.
 fn resident(mapping: &Mapping, range: &Range<u64>) -> u64 {
     let there = mapping.residency.runs.iter().filter(|run| run.state.present || run.state.swapped);
-    there.map(|run| run.end.min(range.end).saturating_sub(run.start.max(range.start))).sum()
+    there
+        .map(|run| run.end.min(range.end).saturating_sub(run.start.max(range.start)))
+        .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

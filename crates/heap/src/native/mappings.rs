@@ -3,10 +3,9 @@
 
 use super::{file_name, for_each_word};
 use crate::kinds::{Domain, Sure};
-use crate::leaks::without;
 use crate::ledger::KnownRange;
+use crate::unclaimed::Claimed;
 use std::cmp::Reverse;
-use std::ops::Range;
 use wmr_alloc::Blocks;
 use wmr_cpython::datastack::parked_chunks;
 use wmr_cpython::model::Model;
@@ -23,20 +22,10 @@ pub(crate) fn parked(
     known: &[KnownRange],
 ) -> Vec<KnownRange> {
     let Some(model) = model else { return Vec::new() };
-    let mut claimed: Vec<Range<u64>> = blocks.spans().iter().map(|span| span.start..span.end).collect();
-    claimed.extend(known.iter().map(|known| known.range.clone()));
-    claimed.sort_by_key(|range| range.start);
     let mut reader = target.reader();
     let (mut pages, mut found) = (MAX_PAGES, Vec::new());
-    let is_image = |mapping: &Mapping| target.image(mapping.start).is_some();
-    let open = target
-        .mappings
-        .iter()
-        .filter(|mapping| mapping.backing == Backing::Anonymous && mapping.perms.write && !is_image(mapping));
-    for mapping in open {
-        without(mapping.start..mapping.end, &claimed, &mut |range| {
-            found.extend(parked_chunks(model, &mut reader, range, &mut pages));
-        });
+    for (_, range) in Claimed::of(target, blocks, known).rest(target) {
+        found.extend(parked_chunks(model, &mut reader, range, &mut pages));
     }
     let named = found.into_iter().map(|range| KnownRange {
         range,
