@@ -82,8 +82,12 @@ impl Mapped {
         self.pieces[index].range.contains(&addr).then_some(index)
     }
 
-    /// A word that was found there may be a pointer.
+    /// A word that was found there may be a pointer. What is not aligned is none: a short text was written over the
+    /// lower half of one that was there before.
     pub fn word(&self, word: u64, from: From) {
+        if !word.is_multiple_of(8) {
+            return;
+        }
         let Some(index) = self.index(word).filter(|index| from != From::Piece(*index)) else { return };
         let piece = &self.pieces[index];
         if from == From::Stack {
@@ -214,6 +218,7 @@ mod tests {
         let (target, mapped) = mapped(256);
         mapped.word(START - 8, From::Memory);
         mapped.word(START + 256 * PAGE, From::Memory);
+        mapped.word(START + 0x2e73, From::Memory);
         // Its own list of its own.
         mapped.word(START + 8, From::Piece(0));
         assert_eq!(lost(&target, &mapped), [(START, 256, State::Definite)]);
