@@ -6,7 +6,9 @@ mod common;
 use common::wmr;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use wmr_testing::{Interpreter, READY, TempFile, at_rest, build_extension, python, venv, workload};
+use wmr_testing::{
+    Interpreter, READY, Target, TempFile, at_rest, build_extension, gcore, python, venv, workload,
+};
 
 /// A program in `planted/`, and what must be said of it.
 struct Planted {
@@ -128,6 +130,14 @@ fn built(planted: &Planted, python: &Interpreter) -> Option<TempFile> {
 }
 
 fn report(planted: &Planted, python: &Interpreter) -> Value {
+    report_of(planted, python, |target| wmr(&["leaks", &target.pid().to_string(), "--json"]))
+}
+
+fn report_of(
+    planted: &Planted,
+    python: &Interpreter,
+    command: impl FnOnce(&Target) -> std::process::Command,
+) -> Value {
     let script = std::fs::read_to_string(folder().join(planted.program).with_extension("py")).unwrap();
     let extension = built(planted, python);
     let target = python
@@ -138,7 +148,7 @@ fn report(planted: &Planted, python: &Interpreter) -> Value {
         })
         .unwrap();
     at_rest(target.pid()).unwrap();
-    let output = wmr(&["leaks", &target.pid().to_string(), "--json"]).output().unwrap();
+    let output = command(&target).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} on {}: {said}", planted.program, python.tag);
     serde_json::from_slice(&output.stdout).unwrap()
@@ -186,14 +196,35 @@ fn mapped_memory_that_nobody_points_into_is_lost() {
     }
 }
 
-#[test]
-fn mapped_memory_in_use_is_no_leak() {
-    let planted = Planted::new("mapping_in_use", "native", &[]).extension(C);
-    for tag in planted.on {
-        let document = report(&planted, python(tag).unwrap());
+/// Of a process, and of a core, which has all that was mapped. From glibc 2.42 on gdb's cores lack whole stacks, for
+/// their guards: what is lost then nobody can say.
+fn expect_no_native(planted: &Planted) {
+    let expect_none = |tag: &str, document: &Value| {
         let findings = document["findings"].as_array().unwrap();
         assert!(findings.iter().all(|finding| finding["section"] != "native"), "{tag}: {findings:#?}");
+    };
+    for tag in planted.on {
+        let python = python(tag).unwrap();
+        expect_none(tag, &report(planted, python));
+        if WITH_HEADERS.contains(tag) {
+            let mut core = None;
+            let of_core = report_of(planted, python, |target| {
+                let core = core.insert(gcore(target.pid()).unwrap());
+                wmr(&["leaks", core.to_str().unwrap(), "--json"])
+            });
+            expect_none(tag, &of_core);
+        }
     }
+}
+
+#[test]
+fn mapped_memory_in_use_is_no_leak() {
+    expect_no_native(&Planted::new("mapping_in_use", "native", &[]).extension(C));
+}
+
+#[test]
+fn stacks_of_threads_that_ended_are_no_leak() {
+    expect_no_native(&Planted::new("threads_that_ended", "native", &[]));
 }
 
 #[test]
@@ -345,7 +376,7 @@ fn each_leak_of_many_is_told() {
 }
 
 /// None of what is lost, miscounted or hidden is more than possible; suspects are another matter.
-fn expect_innocent(target: &wmr_testing::Target, what: &str, with_suspects: bool) {
+fn expect_innocent(target: &Target, what: &str, with_suspects: bool) {
     at_rest(target.pid()).unwrap();
     let document = common::json(&["leaks", &target.pid().to_string()]);
     let findings = document["findings"].as_array().unwrap().iter();

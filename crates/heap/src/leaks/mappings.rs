@@ -7,6 +7,7 @@
 use super::lost::State;
 use super::native::{LostBlock, Native};
 use super::nearby;
+use super::roots::pthread;
 use crate::inspect::Inspection;
 use crate::unclaimed::unclaimed;
 use std::ops::Range;
@@ -64,7 +65,7 @@ impl Mapped {
         {
             let Some(start) = range.start.checked_next_multiple_of(PAGE) else { continue };
             let range = start..range.end & !(PAGE - 1);
-            let resident = resident(mapping, &range);
+            let resident = resident(target, mapping, &range);
             let theirs = |addr: u64| range.contains(&addr);
             let of_thread = target.threads.iter().any(|thread| theirs(thread.sp) || theirs(thread.tls));
             let pages = range.end.saturating_sub(range.start) / PAGE;
@@ -158,10 +159,15 @@ impl Piece {
             return None;
         }
         let range = self.range.start..first.map_or(self.range.end, |first| self.range.start + first * PAGE);
-        let bytes = match first {
-            None => self.resident,
-            Some(_) => target.mapping(range.start).map_or(0, |mapping| resident(mapping, &range)),
-        };
+        let mut bytes = self.resident;
+        if first.is_some() {
+            // It is pointed at by its end where glibc has it in a list: the stack of a thread that ended.
+            let end = range.end.saturating_sub(PAGE).max(range.start)..range.end + PAGE;
+            if pthread(&mut target.reader(), end).is_some() {
+                return None;
+            }
+            bytes = target.mapping(range.start).map_or(0, |mapping| resident(target, mapping, &range));
+        }
         let sure = self.weakly.load(Relaxed) >= range.end && (first.is_none() || bytes >= STACK);
         let state = if sure { State::Definite } else { State::Possible };
         (bytes >= LEAST).then_some((range, bytes, state))
@@ -180,12 +186,22 @@ fn is_open(target: &Target, inspection: &Inspection, mapping: &Mapping) -> bool 
     open && !target.mappings.iter().any(reserved)
 }
 
-/// Bytes of a range that are there, in RAM or swapped out.
-fn resident(mapping: &Mapping, range: &Range<u64>) -> u64 {
-    let there = mapping.residency.runs.iter().filter(|run| run.state.present || run.state.swapped);
-    there
-        .map(|run| run.end.min(range.end).saturating_sub(run.start.max(range.start)))
-        .fold(0, u64::saturating_add)
+/// Bytes of a range that are there, in RAM or swapped out. A core has all of what was mapped, used or not: there it is
+/// what is not zero.
+fn resident(target: &Target, mapping: &Mapping, range: &Range<u64>) -> u64 {
+    let there = mapping.residency.runs.iter().filter(|run| run.state.charged());
+    let there = there.map(|run| run.start.max(range.start)..run.end.min(range.end));
+    let there = there.filter(|range| range.start < range.end);
+    if target.knows_residency() {
+        return there.map(|range| range.end - range.start).fold(0, u64::saturating_add);
+    }
+    let (mut reader, mut scratch) = (target.reader(), Vec::new());
+    let pages = there.flat_map(|range| range.step_by(PAGE as usize));
+    let used = pages.filter(|&at| {
+        let page = reader.window(at, PAGE as usize, &mut scratch);
+        page.is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    });
+    used.count() as u64 * PAGE
 }
 
 #[cfg(test)]
@@ -201,7 +217,8 @@ mod tests {
         let state = PageState { present: true, ..PageState::default() };
         let residency = Residency { runs: vec![Run { start: START, end, state }] };
         let mapping = Mapping { start: START, end, residency, ..Mapping::default() };
-        let target = SyntheticMemory::new().into_target(vec![mapping], Vec::new());
+        let mut target = SyntheticMemory::new().into_target(vec![mapping], Vec::new());
+        target.process.rss = Some(pages * PAGE);
         (target, Mapped { pieces: vec![Piece::new(START..end, pages * PAGE)] })
     }
 

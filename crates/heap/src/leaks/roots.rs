@@ -7,7 +7,7 @@ use super::without;
 use crate::Inspection;
 use rayon::prelude::*;
 use std::ops::Range;
-use wmr_memory::{Backing, Mapping, Target, Thread};
+use wmr_memory::{Backing, Mapping, Reader, Target, Thread};
 
 /// Below the stack pointer a function may have values still (the red zone of the x86-64 ABI).
 const RED_ZONE: u64 = 128;
@@ -136,19 +136,23 @@ fn foot(target: &Target, stack: &Mapping, sp: u64) -> u64 {
     below.map_or(start, |tls| tls.saturating_add(PTHREAD).min(sp))
 }
 
+/// Where in a range a `struct pthread` is: it begins with its own address and has it once more in its third word.
+pub(super) fn pthread(reader: &mut Reader, range: Range<u64>) -> Option<u64> {
+    let mut own = (range.start.checked_next_multiple_of(64)?..range.end.saturating_sub(24)).step_by(64);
+    own.find(|&at| {
+        reader.u64(at).is_ok_and(|word| word == at) && reader.u64(at + 16).is_ok_and(|word| word == at)
+    })
+}
+
 /// Stacks of threads that ended, which glibc keeps for the next ones (nptl/allocatestack.c): what lies
-/// there nobody uses. A stack has a guard below it, and at its top a `struct pthread` that begins with its
-/// own address and has it once more in its third word.
+/// there nobody uses. A stack has a guard below it, and at its top a `struct pthread`.
 pub(crate) fn dead_stacks(target: &Target) -> Vec<Range<u64>> {
     const LOOK_AT: u64 = 16 << 10;
     let mut reader = target.reader();
     // What it keeps of its own, the vector of thread-local memory, is needed for the next thread.
     let mut dead = |mapping: &Mapping| {
-        let from = mapping.end.saturating_sub(LOOK_AT).max(mapping.start).next_multiple_of(64);
-        let mut own = (from..mapping.end.saturating_sub(24)).step_by(64);
-        let block = own.find(|&at| {
-            reader.u64(at).is_ok_and(|word| word == at) && reader.u64(at + 16).is_ok_and(|word| word == at)
-        });
+        let from = mapping.end.saturating_sub(LOOK_AT).max(mapping.start);
+        let block = pthread(&mut reader, from..mapping.end);
         let lives = |thread: &Thread| mapping.contains(thread.tls) || mapping.contains(thread.sp);
         block.filter(|_| !target.threads.iter().any(lives)).map(|block| mapping.start..block)
     };
