@@ -93,16 +93,46 @@ impl Stored {
 const WINDOW: u64 = 16 << 10;
 /// Windows kept for all cursors together: 16 MiB.
 const KEPT: usize = 1024;
+/// Places in which one window may be kept.
+const WAYS: usize = 4;
 
 /// Windows of one file, lent to all cursors; nothing else of it is held.
 pub(crate) struct Windows {
-    /// Direct-mapped by address.
-    kept: Vec<Mutex<Option<Window>>>,
+    /// By address: neighbours are in neighbouring sets.
+    sets: Vec<Mutex<Set>>,
+}
+
+/// Where windows of the same few addresses are kept. A linear pass asks for a window once and never again; types
+/// and what they name are asked for all the time: what was asked for twice outlasts what was not ("second chance").
+#[derive(Default)]
+struct Set {
+    kept: [Option<Window>; WAYS],
+    asked_again: [bool; WAYS],
+    hand: usize,
+}
+
+impl Set {
+    fn find(&mut self, start: u64) -> Option<Window> {
+        let is_it = |window: &Option<Window>| window.as_ref().is_some_and(|w| w.start == start);
+        let way = self.kept.iter().position(is_it)?;
+        self.asked_again[way] = true;
+        self.kept[way].clone()
+    }
+
+    /// What had to go: for the caller to free when the set is free for others.
+    fn keep(&mut self, window: Window) -> Option<Window> {
+        while std::mem::take(&mut self.asked_again[self.hand]) {
+            self.hand = (self.hand + 1) % WAYS;
+        }
+        let gone = self.kept[self.hand].replace(window);
+        self.hand = (self.hand + 1) % WAYS;
+        gone
+    }
 }
 
 impl Windows {
     pub fn new() -> Self {
-        Windows { kept: (0..KEPT).map(|_| Mutex::new(None)).collect() }
+        Windows { sets: (0..KEPT / WAYS).map(|_| Mutex::default()).collect() }
     }
 
     /// The window around `addr`, which lies in `range`; of that the first byte is at `offset` in the file.
@@ -110,17 +140,15 @@ impl Windows {
     pub fn around(&self, addr: u64, range: &Range<u64>, file: &File, offset: u64) -> Option<Window> {
         let block = addr & !(WINDOW - 1);
         let (start, end) = (block.max(range.start), block.saturating_add(WINDOW).min(range.end));
-        let slot = &self.kept[(block / WINDOW) as usize % KEPT];
-        let kept = |slot: &Mutex<Option<Window>>| {
-            let slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            slot.as_ref().filter(|window| window.start == start).cloned()
-        };
-        if let Some(window) = kept(slot) {
+        let set = &self.sets[(block / WINDOW) as usize % self.sets.len()];
+        let lock = || set.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(window) = lock().find(start) {
             return Some(window);
         }
         let at = offset.checked_add(start - range.start)?;
         let window = Window { start, bytes: fetch(file, at, (end - start) as usize)? };
-        *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(window.clone());
+        let gone = lock().keep(window.clone());
+        drop(gone);
         Some(window)
     }
 }
