@@ -161,7 +161,7 @@ impl Census {
 
 /// The column of marks, with what is known from elsewhere in it.
 fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<Mark> {
-    let mut marks = vec![Mark::NONE; blocks.len() as usize];
+    let mut marks: Vec<Mark> = rayon::iter::repeat_n(Mark::NONE, blocks.len() as usize).collect();
     for known in known {
         if let Some(id) = blocks.find(known.addr) {
             let kind = kinds.intern(known.domain, &known.kind, &known.detail, Sure::Exact);

@@ -33,7 +33,7 @@ pub use frame::{Frame, frame};
 pub use list::{ProcessList, PythonProcess, processes};
 pub use predict::Burden;
 pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};
-pub use watched::Watched;
+pub use watched::{Watched, busy_processors};
 
 use crate::Target;
 use files::LiveFiles;

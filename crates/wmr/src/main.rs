@@ -3,6 +3,7 @@
 //! Parses the command line, opens the target, asks the layers below, and shows the answer to people
 //! or to machines. Each command is a module under `command/`, with the JSON document it prints.
 
+mod aside;
 mod cli;
 mod command;
 mod document;
@@ -32,7 +33,6 @@ pub struct Answer {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tell(cli.options.verbose);
-    step_aside();
     let result = run(&cli).and_then(|answer| {
         print(&answer.text)?;
         if let Some(complaint) = answer.complaint {
@@ -48,19 +48,6 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
-}
-
-/// Has what is worked out in parallel leave the processors to the target, which is at work meanwhile: on two of
-/// them half of the time a capture cost it was waiting for ours. What stops it is another process's, and is not
-/// made slower.
-fn step_aside() {
-    const NICE: libc::c_int = 10;
-    let aside = |_| {
-        // SAFETY: takes integers; on Linux it is the calling thread's alone. Refused, it stays as it was.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-    };
-    // Fails only where the threads are there already.
-    let _ = rayon::ThreadPoolBuilder::new().start_handler(aside).build_global();
 }
 
 fn run(cli: &Cli) -> Result<Answer, Failure> {

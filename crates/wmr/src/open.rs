@@ -1,5 +1,6 @@
 //! From what was typed to an inspected target.
 
+use crate::aside;
 use crate::cli::Options;
 use crate::failure::{self, Failure, code};
 use crate::text;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 use wmr_heap::{Inspection, TooManyBlocks, inspect, inspect_only};
-use wmr_memory::live::{LiveOptions, attach};
+use wmr_memory::live::{AttachError, LiveOptions, attach};
 use wmr_memory::{CoreError, CoreOptions, SnapshotError, Target, is_snapshot, open_core, open_snapshot};
 
 /// A target with its census, and how to name it in further commands.
@@ -67,7 +68,7 @@ pub fn open_target(word: &OsStr, options: &Options) -> Result<Target, Failure> {
             if options.sysroot.is_some() {
                 return Err(Failure::new(code::USAGE, "--sysroot is for core files"));
             }
-            attach(pid, &live_options(options)).map_err(failure::of_attach)?
+            captured(pid, &live_options(options)).map_err(failure::of_attach)?
         }
         Spec::File(path) => open_file(&path, options)?,
     };
@@ -77,6 +78,16 @@ pub fn open_target(word: &OsStr, options: &Options) -> Result<Target, Failure> {
         pause = ?target.capture.pause,
         "captured"
     );
+    Ok(target)
+}
+
+/// Takes the picture of a process, out of whose way we are from here on.
+pub fn captured(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
+    aside::leave_to(pid);
+    // Before there is a clone, which lives no longer than it takes to read it.
+    wmr_cpython::tables::loaded();
+    let target = attach(pid, options)?;
+    aside::give_way();
     Ok(target)
 }
 
@@ -104,13 +115,16 @@ pub fn examine(target: Target, typed: String) -> Result<Subject, Failure> {
 }
 
 fn examined(target: Target, typed: String, inspect: Inspector) -> Result<Subject, Failure> {
-    let inspection = inspect(&target).map_err(|e| Failure::new(code::FAILED, e.to_string()))?;
+    // In a thread of the pool, for what is not done in parallel leaves the processors to the target too.
+    let inspection =
+        rayon::scope(|_| inspect(&target)).map_err(|e| Failure::new(code::FAILED, e.to_string()))?;
     tracing::info!(blocks = inspection.blocks.len(), types = inspection.census.types.len(), "census taken");
     Ok(Subject { target, inspection, typed })
 }
 
 /// Opens a snapshot or a core file.
 pub fn open_file(path: &Path, options: &Options) -> Result<Target, Failure> {
+    aside::give_way();
     if is_snapshot(path) {
         return open_snapshot(path).map_err(|error| {
             let shown = text::shown(&path.to_string_lossy());

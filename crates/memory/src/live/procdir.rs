@@ -111,7 +111,7 @@ impl ProcDir {
 }
 
 /// The letter after the last `)`: the name before it may hold anything, parentheses included.
-fn state_of_stat(text: &str) -> Option<char> {
+pub(super) fn state_of_stat(text: &str) -> Option<char> {
     text.rsplit_once(')')?.1.trim_start().chars().next()
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_heap::sharing::{Differences, Place, differences, same_interpreter};
 use wmr_memory::Charge;
-use wmr_memory::live::{self, Descent, SharingOptions, ToldBy, attach, descent};
+use wmr_memory::live::{self, Descent, SharingOptions, ToldBy, descent};
 
 /// Kinds shown to people.
 const LIMIT: usize = 24;
@@ -226,7 +226,7 @@ fn compared(
     if let Err(error) = &inspection.python {
         return Err(error.to_string());
     }
-    let parent = attach(related.parent, &open::live_options(options))
+    let parent = open::captured(related.parent, &open::live_options(options))
         .map_err(|error| format!("its parent, process {}: {error}", related.parent))?;
     let pause = parent.capture.pause.as_secs_f64() * 1e3;
     notes.push(format!("process {}, its parent, was looked at too and paused {pause:.1} ms", related.parent));

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wmr_heap::growth::{self, Growth, Summary};
-use wmr_memory::live::{AttachError, LiveOptions, Watched, attach, processes};
+use wmr_memory::live::{AttachError, LiveOptions, Watched, processes};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Wait<'a> {
@@ -163,7 +163,7 @@ impl Watch<'_> {
         let begin = Instant::now();
         // A clone that lives no longer than it takes to copy it.
         let how = LiveOptions { hold: true, ..open::live_options(self.options) };
-        let target = attach(self.pid, &how).map_err(ended)?;
+        let target = open::captured(self.pid, &how).map_err(ended)?;
         let pause = target.capture.pause;
         let more = self.watched.faults().unwrap_or(faults).saturating_sub(faults);
         let cost = self.costs.add(begin.elapsed(), pause, faults, more);
