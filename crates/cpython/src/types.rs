@@ -90,6 +90,8 @@ struct Inner {
     list: Vec<Type>,
     known: FxHashMap<u64, Option<TypeId>>,
     rejected: usize,
+    /// The key that was `__module__` last: names in a class body are interned, so nearly all types have the same.
+    module_key: u64,
 }
 
 impl<'t> Types<'t> {
@@ -235,7 +237,7 @@ impl<'t> Types<'t> {
             base: base.map(|b| inner.list[b as usize].shape),
         };
         let fields = Fields::of(self.model, reader, &described);
-        let (name, module) = self.name(reader, addr, tp_flags, &raw_name);
+        let (name, module) = self.name(&mut inner.module_key, reader, addr, tp_flags, &raw_name);
         Some(Type {
             addr,
             name,
@@ -271,7 +273,14 @@ impl<'t> Types<'t> {
 
     /// `(qualified name, module)`: of a heap type from `ht_qualname` and `__module__`, of a static one
     /// from `tp_name` (`Objects/typeobject.c`, `type_qualname` and `type_module`).
-    fn name(&self, reader: &mut Reader, addr: u64, tp_flags: u64, raw: &[u8]) -> (String, String) {
+    fn name(
+        &self,
+        module_key: &mut u64,
+        reader: &mut Reader,
+        addr: u64,
+        tp_flags: u64,
+        raw: &[u8],
+    ) -> (String, String) {
         let builtins = if self.model.is_two() { "__builtin__" } else { "builtins" };
         let raw = String::from_utf8_lossy(raw);
         let (mut module, mut name) = match raw.rsplit_once('.') {
@@ -285,32 +294,35 @@ impl<'t> Types<'t> {
             {
                 name = text;
             }
-            if let Some(text) = self.dunder_module(reader, addr) {
-                module = text;
+            if let Some((key, value)) = dunder_module(self.model, reader, addr, *module_key) {
+                *module_key = key;
+                if let Some(text) = read_text(self.model, reader, value, MAX_NAME) {
+                    module = text;
+                }
             }
         }
         let qualified = if module == builtins { name } else { format!("{module}.{name}") };
         (qualified, module)
     }
-
-    fn dunder_module(&self, reader: &mut Reader, addr: u64) -> Option<String> {
-        let (_, value) = dunder_module(self.model, reader, addr)?;
-        read_text(self.model, reader, value, MAX_NAME)
-    }
 }
 
-/// `__module__` in a type's namespace: the key and the value.
-fn dunder_module(model: &Model, reader: &mut Reader, addr: u64) -> Option<(u64, u64)> {
+/// `__module__` in a type's namespace: the key and the value. Where `likely` is a key, it is that one and the texts
+/// of the others, all over the heap, need not be read.
+fn dunder_module(model: &Model, reader: &mut Reader, addr: u64, likely: u64) -> Option<(u64, u64)> {
+    // One character more than needed tells "__module__" from what begins with it.
+    let names_module =
+        |reader: &mut Reader, key| read_text(model, reader, key, 11).as_deref() == Some("__module__");
     let dict = reader.u64(addr.wrapping_add(model.layout.type_object.tp_dict)).ok()?;
-    let mut found = None;
-    dicts::for_each_entry(model, reader, dict, MAX_NAMESPACE, &mut |reader, key, value| {
-        // One character more than needed tells "__module__" from what begins with it.
-        if read_text(model, reader, key, 11).as_deref() == Some("__module__") {
-            found = Some((key, value));
-        }
-        found.is_none()
-    });
-    found
+    let mut find = |is_it: &dyn Fn(&mut Reader, u64) -> bool| {
+        let mut found = None;
+        dicts::for_each_entry(model, reader, dict, MAX_NAMESPACE, &mut |reader, key, value| {
+            found = is_it(reader, key).then_some((key, value));
+            found.is_none()
+        });
+        found
+    };
+    let at_once = if likely == 0 { None } else { find(&|_, key| key == likely) };
+    at_once.or_else(|| find(&names_module))
 }
 
 /// What a type's name is read from: its `str` objects, and the C string `tp_name` with its bytes.
@@ -320,8 +332,9 @@ pub fn named_by(model: &Model, reader: &mut Reader, ty: &Type) -> (Vec<u64>, Ran
         let l = model.layout.heap_type;
         let fields = [Some(l.ht_name), l.ht_qualname].into_iter().flatten();
         objects.extend(fields.filter_map(|at| reader.u64(ty.addr.wrapping_add(at)).ok()));
-        objects
-            .extend(dunder_module(model, reader, ty.addr).into_iter().flat_map(|(key, value)| [key, value]));
+        objects.extend(
+            dunder_module(model, reader, ty.addr, 0).into_iter().flat_map(|(key, value)| [key, value]),
+        );
     }
     let text = reader.u64(ty.addr.wrapping_add(model.layout.type_object.tp_name)).unwrap_or(0);
     let length = reader.cstr(text, MAX_NAME).map_or(0, |name| name.len() as u64 + 1);
