@@ -26,7 +26,7 @@ fn main() {
     let found = roots::find(&target, &inspection, &graph).list;
     lap("roots");
     let nodes: Vec<u32> = found.iter().map(|root| root.node).collect();
-    let dominators = Dominators::beside(&graph.csr, &nodes, roots::reach(&graph, &found));
+    let dominators = Dominators::of(&graph.csr, &nodes);
     let retained = dominators.retained(|node| graph.size(node));
     lap("retained");
     let (edges, reached) = (graph.csr.edges(), dominators.order.len());

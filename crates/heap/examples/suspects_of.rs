@@ -13,7 +13,7 @@ fn main() {
     let held = Held::find(&target, &inspection, Fold::Yes).expect("Python").expect("its graph");
     println!("graph {:?}", begin.elapsed());
     let reach = held.reach();
-    let dominators = held.dominators(reach.clone());
+    let dominators = held.dominators();
     let retained = held.retained(&dominators);
     println!("dominators {:?}", begin.elapsed());
     for suspect in suspects::find(&held, &reach, &dominators, &retained).iter().take(20) {

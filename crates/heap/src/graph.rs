@@ -9,6 +9,7 @@ pub mod build;
 pub mod csr;
 pub mod dominators;
 pub mod fold;
+mod forest;
 pub mod paths;
 pub mod reach;
 mod region;

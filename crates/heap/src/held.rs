@@ -65,8 +65,8 @@ impl<'t> Held<'t> {
         self.roots.iter().map(|root| root.node).collect()
     }
 
-    pub fn dominators(&self, reach: Reach) -> Dominators {
-        Dominators::beside(&self.graph.csr, &self.root_nodes(), reach)
+    pub fn dominators(&self) -> Dominators {
+        Dominators::of(&self.graph.csr, &self.root_nodes())
     }
 
     /// What would be freed with each node.

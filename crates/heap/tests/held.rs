@@ -81,7 +81,7 @@ fn what_a_module_holds_is_found_from_it_and_retained_by_what_holds_it_alone() {
             assert_eq!(seen.root_name(path[0]), "module __main__", "{version}: {path:?}");
             assert_eq!(path.len(), 2, "{version}: {path:?}");
         }
-        let dominators = seen.dominators(reach.clone());
+        let dominators = seen.dominators();
         let ones = dominators.retained(|_| 1);
         assert_eq!(ones[held as usize], 1 + 100 + 10_000, "{version}");
         assert_eq!(ones[nested as usize], 100_000, "{version}");

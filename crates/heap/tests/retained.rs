@@ -26,7 +26,7 @@ fn what_objects_of_a_web_program_retain_is_what_their_removal_frees() {
     let target = attach(process.pid(), &Default::default()).expect("attached");
     let inspection = inspect(&target).expect("few blocks");
     let held = Held::find(&target, &inspection, Fold::Yes).expect("Python").expect("few references");
-    let dominators = held.dominators(held.reach());
+    let dominators = held.dominators();
     let retained = held.retained(&dominators);
     let (csr, roots) = (&held.graph.csr, held.root_nodes());
     let size_of = |reach: &Reach| -> u64 {
@@ -54,7 +54,7 @@ fn what_containers_of_a_web_program_dominate_is_what_heapy_says() {
     let inspection = inspect(&target).expect("few blocks");
     let model = inspection.model.as_ref().expect("Python");
     let held = Held::find(&target, &inspection, Fold::No).expect("Python").expect("few references");
-    let dominators = held.dominators(held.reach());
+    let dominators = held.dominators();
     let mut reader = target.reader();
     let sizes: Vec<u64> = (0..held.graph.csr.nodes())
         .map(|node| {

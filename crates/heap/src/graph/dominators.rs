@@ -8,10 +8,11 @@
 //! crosses into the inside of a region, so that each is a small problem of its own. In most of them every
 //! node has one referrer, which is its dominator; in the others [`region`](super::region) decides.
 
+use super::forest::Forest;
 use super::region::Region;
-use super::{Bits, Csr, ROOT, Reach, UNREACHED};
+use super::{Bits, Csr, ROOT, UNREACHED};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 pub struct Dominators {
     /// By node: its immediate dominator, [`ROOT`] when it hangs on no single node, [`UNREACHED`].
@@ -22,34 +23,26 @@ pub struct Dominators {
 
 /// Passes that look for more nodes to cut at. Where they do not settle, the rest is one region.
 const MAX_PASSES: usize = 24;
-const CHUNK: usize = 1 << 13;
 
 impl Dominators {
     pub fn of(graph: &Csr, roots: &[u32]) -> Dominators {
-        Dominators::beside(graph, roots, Reach::from(graph, roots))
-    }
-
-    /// For whoever has paths from these roots already.
-    pub fn beside(graph: &Csr, roots: &[u32], reach: Reach) -> Dominators {
-        Dominators::after(graph, roots, reach, MAX_PASSES)
+        Dominators::after(graph, roots, MAX_PASSES)
     }
 
     /// With at most so many passes that cut: the result is the same.
-    pub fn after(graph: &Csr, roots: &[u32], reach: Reach, passes: usize) -> Dominators {
-        let Reach { order, parent } = reach;
-        // Also a root to which the path leads from another one hangs on the virtual root alone.
+    pub fn after(graph: &Csr, roots: &[u32], passes: usize) -> Dominators {
+        // Also a root to which a path leads from another one hangs on the virtual root alone.
         let tops = Bits::of(graph.nodes(), roots.iter().copied());
-        let reached = Reached::new(graph, &order);
-        let (head, settled) = regions(&reached, &order, &parent, &tops, passes);
-        // Nodes with another referrer than the one on the shortest path make a region a hard one.
+        let Forest { order, parent, head, beside } = Forest::of(graph, roots, &tops);
+        let mut regions = Regions { head, beside };
+        let settled = regions.settle(&order, &parent, &tops, passes);
+        let Regions { head, beside } = regions;
+        // Nodes with another referrer than the one on the path make a region a hard one.
         let hard = Bits::new(graph.nodes());
-        if settled {
-            reached.each_edge(|from, to| {
-                if from != parent[to as usize] && from != to && !tops.contains(to) {
-                    hard.insert(head[to as usize]);
-                }
-            });
-        }
+        beside.par_iter().for_each(|(_, to)| {
+            hard.insert(head[*to as usize]);
+        });
+        drop(beside);
         let mut local = head;
         local.par_iter_mut().for_each(|number| *number = UNREACHED);
         let local: Vec<AtomicU32> = local.into_iter().map(AtomicU32::new).collect();
@@ -87,48 +80,34 @@ impl Dominators {
     }
 }
 
-/// Cuts until no reference leads from one region into another's inside. By node the head of its region,
-/// and whether that was achieved.
-fn regions(reached: &Reached, order: &[u32], parent: &[u32], tops: &Bits, passes: usize) -> (Vec<u32>, bool) {
-    let mut head = vec![UNREACHED; reached.graph.nodes() as usize];
-    for _ in 0..passes {
-        for &node in order {
-            head[node as usize] =
-                if tops.contains(node) { node } else { head[parent[node as usize] as usize] };
-        }
-        let crossed = std::sync::atomic::AtomicBool::new(false);
-        reached.each_edge(|from, to| {
-            if head[from as usize] != head[to as usize] && tops.insert(to) {
-                crossed.store(true, Relaxed);
-            }
-        });
-        if !crossed.into_inner() {
-            return (head, true);
-        }
-    }
-    (head, false)
+/// What hangs on each node that is cut at.
+struct Regions {
+    /// By node the head of its region.
+    head: Vec<u32>,
+    /// References beside those of the forest to what is no head.
+    beside: Vec<(u32, u32)>,
 }
 
-/// The nodes that can be reached, by number: their rows then follow each other in memory.
-struct Reached<'g> {
-    graph: &'g Csr,
-    /// None: all of them.
-    some: Option<Bits>,
-}
-
-impl<'g> Reached<'g> {
-    fn new(graph: &'g Csr, order: &[u32]) -> Reached<'g> {
-        let all = order.len() == graph.nodes() as usize;
-        let some = (!all).then(|| Bits::of(graph.nodes(), order.iter().copied()));
-        Reached { graph, some }
-    }
-
-    /// Calls `f` with all edges between them, in parallel.
-    fn each_edge(&self, f: impl Fn(u32, u32) + Sync) {
-        (0..self.graph.nodes()).into_par_iter().with_min_len(CHUNK).for_each(|from| {
-            if self.some.as_ref().is_none_or(|bits| bits.contains(from)) {
-                self.graph.row(from).iter().for_each(|to| f(from, *to));
+impl Regions {
+    /// Cuts until no reference leads from one region into another's inside. False: that was not achieved.
+    fn settle(&mut self, order: &[u32], parent: &[u32], tops: &Bits, passes: usize) -> bool {
+        for _ in 0..passes {
+            let head = &mut self.head;
+            for &node in order {
+                head[node as usize] =
+                    if tops.contains(node) { node } else { head[parent[node as usize] as usize] };
             }
-        });
+            let crossed = AtomicBool::new(false);
+            self.beside.par_iter().for_each(|(from, to)| {
+                if head[*from as usize] != head[*to as usize] && tops.insert(*to) {
+                    crossed.store(true, Relaxed);
+                }
+            });
+            self.beside.retain(|(_, to)| !tops.contains(*to));
+            if !crossed.into_inner() {
+                return true;
+            }
+        }
+        false
     }
 }

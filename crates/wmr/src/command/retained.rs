@@ -92,7 +92,7 @@ pub fn run(
     };
     let mut body = match by {
         RetainedBy::Object | RetainedBy::Type => {
-            let dominators = held.dominators(held.reach());
+            let dominators = held.dominators();
             let retained = held.retained(&dominators);
             let total = dominators.order.iter().map(|&node| held.graph.size(node)).sum();
             // Of single objects nobody reads more, unless it is said.

@@ -225,7 +225,7 @@ pub fn run(word: &OsStr, addr: &str, bytes: u64, refs: bool, options: &Options) 
     if refs && let Some(object) = &mut body.object {
         let held = holders::find(&subject, Fold::Yes)?;
         let node = held.node_at(addr);
-        let dominators = held.dominators(held.reach());
+        let dominators = held.dominators();
         object.retained = node.map(|node| held.retained(&dominators)[node as usize]);
     }
     // The capture's own clone maps its pages too: first it goes.

@@ -83,7 +83,7 @@ pub fn run(word: &OsStr, ask: &Ask, options: &Options) -> Result<Answer, Failure
     let subject = open(word, options)?;
     let held = holders::find(&subject, holders::fold(ask.no_fold))?;
     let from = addr.map(|addr| holders::node_at(&subject, &held, addr)).transpose()?.unwrap_or(ROOT);
-    let dominators = held.dominators(held.reach());
+    let dominators = held.dominators();
     let retained = held.retained(&dominators);
     let hanging = Hanging::of(&dominators);
     let total = match from {

@@ -48,7 +48,7 @@ counted!(RetainedRow, ReferrersRow, ClassRow);
 
 pub fn retained(view: &View) -> Result<Answer, Failure> {
     let held = holders::find(view.subject, Fold::Yes)?;
-    let dominators = held.dominators(held.reach());
+    let dominators = held.dominators();
     let retained = held.retained(&dominators);
     let hanging = Hanging::of(&dominators);
     let rows = partition::by_retained(held.inspection, &held.graph, &hanging, &retained, &|block| {

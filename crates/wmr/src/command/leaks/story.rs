@@ -51,7 +51,7 @@ pub fn run(word: &OsStr, addr: &str, options: &Options) -> Result<Answer, Failur
     let view = View::new(&held, &reach)
         .ok_or_else(|| Failure::new(code::NOT_PYTHON, "its objects could not be followed"))?;
     let steps = story::tell(&view, node).unwrap_or_default();
-    let dominators = held.dominators(reach.clone());
+    let dominators = held.dominators();
     let row = |step: &story::Step| Row {
         addr: hex(step.addr),
         name: step.type_name.clone(),

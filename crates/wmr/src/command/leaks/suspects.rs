@@ -9,7 +9,7 @@ use wmr_heap::graph::Reach;
 use wmr_heap::suspects::{self, Origin, Suspect};
 
 pub fn find(held: &Held, reach: Reach) -> Vec<Suspect> {
-    let dominators = held.dominators(reach.clone());
+    let dominators = held.dominators();
     let retained = held.retained(&dominators);
     suspects::find(held, &reach, &dominators, &retained)
 }
