@@ -1,4 +1,4 @@
-//! A graph as heaps have them, and what its dominators cost: `synthetic_graph MILLIONS`. One process for each size,
+//! A graph as heaps have them, and what its dominators cost, the median of three: `synthetic_graph MILLIONS`. One process for each size,
 //! as the peak is the process's.
 
 use std::time::Instant;
@@ -58,25 +58,37 @@ fn peak() -> u64 {
     line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// By what they took in all.
+fn sorted<A, B>(mut rounds: [(f64, f64, A, B); 3]) -> [(f64, f64, A, B); 3] {
+    rounds.sort_by(|a, b| (a.0 + a.1).total_cmp(&(b.0 + b.1)));
+    rounds
+}
+
 fn main() {
     let millions: u32 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     let nodes = millions.saturating_mul(1_000_000).clamp(GROUP, 2_000_000_000);
     let clock = Instant::now();
     let graph = Csr::of(nodes, |node, f| edges(node, nodes, f)).expect("fewer than 2^32 edges");
     let built = clock.elapsed().as_secs_f64();
-    let clock = Instant::now();
     let roots: Vec<u32> =
         (0..ROOTS).map(|i| (u64::from(i) * u64::from(nodes) / u64::from(ROOTS)) as u32).collect();
-    let dominators = Dominators::of(&graph, &roots);
-    let dominated = clock.elapsed().as_secs_f64();
-    let clock = Instant::now();
-    let retained = dominators.retained(|_| 64);
-    let added = clock.elapsed().as_secs_f64();
-    let most = retained.iter().max().copied().unwrap_or(0);
+    let round = || {
+        let clock = Instant::now();
+        let dominators = Dominators::of(&graph, &roots);
+        let dominated = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let retained = dominators.retained(|_| 64);
+        let added = clock.elapsed().as_secs_f64();
+        (dominated, added, dominators.order.len(), retained.into_iter().max().unwrap_or(0))
+    };
+    // The first round pays for memory that a host has taken back from an idle guest, ten times what a page costs
+    // otherwise and the more the larger the graph.
+    let rounds = [round(), round(), round()];
+    let [_, (dominated, added, reached, most), _] = sorted(rounds);
     println!(
         "{}",
         [
-            format!("{nodes} {} {}", graph.edges(), dominators.order.len()),
+            format!("{nodes} {} {reached}", graph.edges()),
             format!("{built:.3} {dominated:.3} {added:.3} {} {most}", peak()),
         ]
         .join(" ")

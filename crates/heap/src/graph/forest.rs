@@ -20,7 +20,11 @@ pub(super) struct Forest {
 }
 
 /// Nodes of a neighbourhood, whose rows and columns fit into a cache together.
-const NEAR_SHIFT: u32 = 13;
+const NEAR_SHIFT: u32 = 14;
+
+/// So many references that lead to a neighbourhood are worth going there before it is its turn: what they lead to is
+/// often referred to by everybody, and once that is known it is noted no more.
+const FULL: usize = 1 << 10;
 
 /// A reference from a node to another one, and the root that the first was come upon from.
 struct Step {
@@ -81,7 +85,7 @@ impl Forest {
 struct Away {
     /// By neighbourhood.
     steps: Vec<Vec<Step>>,
-    /// Neighbourhoods to which some lead.
+    /// Neighbourhoods to which some lead, twice where many do.
     next: VecDeque<u32>,
 }
 
@@ -98,11 +102,20 @@ impl Away {
             self.next.push_back(near);
         }
         steps.push(step);
+        if steps.len() == FULL {
+            self.next.push_front(near);
+        }
     }
 
     /// One that some lead to, and those.
     fn next(&mut self) -> Option<(u32, Vec<Step>)> {
-        let near = self.next.pop_front()?;
-        Some((near, std::mem::take(&mut self.steps[near as usize])))
+        while let Some(near) = self.next.pop_front() {
+            let steps = std::mem::take(&mut self.steps[near as usize]);
+            // None if it had its turn when it was full.
+            if !steps.is_empty() {
+                return Some((near, steps));
+            }
+        }
+        None
     }
 }
