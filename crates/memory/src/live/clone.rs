@@ -20,6 +20,7 @@ mod helper;
 mod inject;
 mod instruction;
 mod interrupted;
+mod quiet;
 mod record;
 mod wire;
 
@@ -39,6 +40,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 pub(super) use instruction::find as find_instruction;
+pub(super) use quiet::Quiet;
 
 /// A system call as its registers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
     let made = stop::repeatedly(order.dir, order.patience, || {
         let gone = |source| Failure::Fatal(AttachError::System { pid, what: "start a helper", source });
         let (socket, other) = UnixStream::pair().map_err(gone)?;
-        let task = Task { order, earlier: record::restarted(order.dir), copied: shared.as_deref_mut() };
+        let task = Task { order, copied: shared.as_deref_mut() };
         let mut child = Child { pid: 0, helper: helper::start(task, other).map_err(gone)?, socket };
         let words = wire::receive(&child.socket).map_err(gone)?;
         match helper::outcome(&words) {

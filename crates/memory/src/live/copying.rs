@@ -47,9 +47,10 @@ impl Source {
         }
 
         let (mut frozen, pause) = if stopped {
-            stop::with_stopped(&self.dir, options.stop_budget, options.stop_patience, |stopped| {
+            let of = (&self.dir, &self.mem);
+            stop::with_stopped(of, options.stop_budget, options.stop_patience, |threads| {
                 let mut frozen = self.freeze(buffer, &before, &files, limit)?;
-                frozen.threads = stopped.threads();
+                frozen.threads = threads;
                 Ok(frozen)
             })?
         } else {

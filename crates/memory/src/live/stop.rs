@@ -6,10 +6,12 @@
 //! never set. So a panic, an error, SIGINT and SIGKILL of this program all end with the target as it
 //! was: running, or in the group-stop it was in.
 
+use super::clone::Quiet;
 use super::error::{AttachError, Denied, Laggard};
 use super::procdir::ProcDir;
 use crate::Thread;
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -39,25 +41,38 @@ pub(super) enum Failure {
 /// Threads that wait for a processor are not stuck: they get this many times the budget.
 const RUNNABLE_FACTOR: u32 = 10;
 
-/// Runs `inside` while all threads are stopped, and says how long they were.
+/// Runs `inside`, with the threads as they were found, while all are stopped, and says how long they were.
 ///
 /// Each try waits for the threads for at most `budget`; when one does not stop (uninterruptible, or
 /// waiting for its `vfork` child) all are resumed and the next try comes later, until `patience` is
 /// over. `inside` is not repeated once it ran.
 pub(super) fn with_stopped<T: Send>(
-    dir: &ProcDir,
+    (dir, mem): (&ProcDir, &File),
     budget: Duration,
     patience: Duration,
-    inside: impl FnOnce(&Stopped) -> Result<T, AttachError> + Send,
+    inside: impl FnOnce(Vec<Thread>) -> Result<T, AttachError> + Send,
 ) -> Result<(T, Duration), AttachError> {
     let mut inside = Some(inside);
     repeatedly(dir, patience, || {
         let tried = std::thread::scope(|scope| {
             let tracer = scope.spawn(|| {
-                let stopped = stop(dir, budget, &|_| false).map_err(|unstopped| unstopped.failure)?;
+                let quiet = Quiet::of(dir, mem);
+                let stopped = match stop(dir, budget, &|tid| quiet.knows(tid)) {
+                    Ok(stopped) => stopped,
+                    Err(unstopped) => {
+                        quiet.give_up(unstopped.held);
+                        return Err(unstopped.failure);
+                    }
+                };
+                // Before all else: should this program be killed, they go on as they are then.
+                let mut quietened = quiet.quieten(&stopped);
+                let threads = std::mem::take(&mut quietened.threads);
+                let threads = threads.into_iter().map(|(tid, words)| thread(tid, words)).collect();
                 let gone = || Failure::Fatal(AttachError::Vanished { pid: dir.pid });
-                let result = inside.take().ok_or_else(gone)?(&stopped);
+                let result = inside.take().ok_or_else(gone)?(threads);
+                quietened.recount(dir);
                 let pause = stopped.release();
+                quietened.remember(dir);
                 result.map(|value| (value, pause)).map_err(Failure::Fatal)
             });
             tracer.join()
@@ -298,11 +313,6 @@ impl Stopped {
         &self.threads
     }
 
-    /// Registers of every thread; names can wait until they run again.
-    pub fn threads(&self) -> Vec<Thread> {
-        self.threads.iter().map(|tracee| registers(tracee.tid)).collect()
-    }
-
     /// Lets all go and says how long they were held.
     pub fn release(self) -> Duration {
         let began = self.began;
@@ -354,11 +364,7 @@ pub(super) fn register_set(tid: i32, kind: libc::c_int) -> Vec<u64> {
     words
 }
 
-fn registers(tid: i32) -> Thread {
-    thread(tid, register_set(tid, libc::NT_PRSTATUS))
-}
-
-/// A thread with these general registers.
+/// A thread with these general registers; names can wait until it runs again.
 pub(super) fn thread(tid: i32, regs: Vec<u64>) -> Thread {
     let word = |at: usize| regs.get(at).copied().unwrap_or(0);
     // Places in user_regs_struct: asm/user_64.h (x86), asm/ptrace.h (arm64).

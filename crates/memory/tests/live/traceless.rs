@@ -115,9 +115,15 @@ pub fn no_children_left(pid: i32) {
 
 #[test]
 fn a_stop_that_is_given_up_interrupts_nothing() {
+    for capture in [Capturing::Clone, Capturing::Stop] {
+        given_up(capture);
+    }
+}
+
+fn given_up(capture: Capturing) {
     // Threads that do not stop at once are late.
     let hasty = LiveOptions {
-        capture: Capturing::Clone,
+        capture,
         stop_budget: Duration::ZERO,
         stop_patience: Duration::ZERO,
         ..LiveOptions::default()
@@ -171,6 +177,16 @@ fn inspectors(pid: i32) -> Vec<i32> {
 
 #[test]
 fn two_hundred_clones_interrupt_nothing() {
+    two_hundred(Capturing::Clone, Method::Clone);
+}
+
+#[test]
+fn two_hundred_copies_interrupt_nothing() {
+    two_hundred(Capturing::Stop, Method::Stop);
+}
+
+fn two_hundred(capture: Capturing, method: Method) {
+    let options = LiveOptions { capture, ..LiveOptions::default() };
     for (mode, wait) in [
         ("epoll", "7"),
         ("epoll_pwait", "7"),
@@ -191,8 +207,8 @@ fn two_hundred_clones_interrupt_nothing() {
         let maps = || std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let (open, mapped) = (fds(), maps());
         for _ in 0..200 {
-            let picture = picture(pid);
-            assert_eq!(picture.capture.method, Method::Clone, "{:?}", picture.notes);
+            let picture = attach(pid, &options).unwrap();
+            assert_eq!(picture.capture.method, method, "{:?}", picture.notes);
         }
         target.send("stop").unwrap();
         let [rounds, interrupted, wrong, early] = verdict(&target.line().unwrap());
@@ -209,13 +225,14 @@ fn a_wait_ends_however_often_it_is_captured() {
         let target = start(WAITS, &[mode, "800", "once"]);
         let pid = target.pid();
         let began = Instant::now();
+        let mut ways = [Capturing::Clone, Capturing::Stop].into_iter().cycle();
         let said = loop {
             if let Some(line) = target.line_so_far().unwrap() {
                 break line;
             }
             // Fifty captures in the time of one wait: one that began anew each time would not end.
             assert!(began.elapsed() < Duration::from_secs(12), "{mode} never ends");
-            picture(pid);
+            attach(pid, &LiveOptions { capture: ways.next().unwrap(), ..LiveOptions::default() }).unwrap();
             std::thread::sleep(Duration::from_millis(10));
         };
         let [_, interrupted, wrong, early] = verdict(&said);

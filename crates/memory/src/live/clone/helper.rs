@@ -4,12 +4,12 @@
 //! It begins as a fork of this program, so it has all it needs in memory. It has a session of its own
 //! and blocks every signal. When this program ends, however, it notices, clears away and ends too.
 
-use super::inject::{Injection, set_registers};
-use super::interrupted::{Restarted, Waiting, mend};
-use super::{Order, arch, instruction, monotonic, needed, record, wire};
+use super::inject::Injection;
+use super::quiet::{Quiet, Quietened};
+use super::{Order, instruction, needed, record, wire};
 use crate::Residency;
 use crate::live::procdir::ProcDir;
-use crate::live::stop::{self, Failure, Stopped, Unstopped, register_set};
+use crate::live::stop::{self, Failure, Stopped, Unstopped};
 use crate::live::{pagemap, smaps};
 use std::io;
 use std::ops::Range;
@@ -21,7 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(super) struct Task<'a> {
     pub order: &'a Order<'a>,
-    pub earlier: Vec<Restarted>,
     /// Shared with this program: room for what the child will lack.
     pub copied: Option<&'a mut [u8]>,
 }
@@ -165,9 +164,10 @@ fn work(mut task: Task, socket: &UnixStream) {
     let keep = needed(task.order, socket);
     go_apart(&keep);
     record::sweep(task.order);
-    let (outcome, restarted) = capture(&mut task);
+    let (outcome, quietened) = capture(&mut task);
+    let remember = || quietened.iter().for_each(|quietened| quietened.remember(task.order.dir));
     let Outcome::Cloned(made) = &outcome else {
-        record::remember(task.order.dir, &restarted);
+        remember();
         let _ = wire::send(socket, &words(&outcome));
         return;
     };
@@ -175,7 +175,7 @@ fn work(mut task: Task, socket: &UnixStream) {
     let child = made.child;
     // Before anybody hears of it: what has to be cleared away must be known even if we are killed.
     let record = record::write(task.order.dir, child);
-    record::remember(task.order.dir, &restarted);
+    remember();
     let said = wire::send(socket, &words(&outcome));
     let last = if said.is_ok() { hold(task.order, socket, began) } else { DONE };
     let life = kill(child);
@@ -216,11 +216,11 @@ fn go_apart(keep: &[i32]) {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 
-/// Everything between the stop and the going on; and the calls that were begun anew.
-fn capture(task: &mut Task) -> (Outcome, Vec<Restarted>) {
+/// Everything between the stop and the going on.
+fn capture(task: &mut Task) -> (Outcome, Option<Quietened>) {
     let order = task.order;
-    let waiting = Waiting::of(order.dir);
-    let stopped = match stop::stop(order.dir, order.budget, &|tid| waiting.knows(tid)) {
+    let quiet = Quiet::of(order.dir, order.mem);
+    let stopped = match stop::stop(order.dir, order.budget, &|tid| quiet.knows(tid)) {
         Ok(stopped) => stopped,
         Err(unstopped) => {
             let Unstopped { failure, held } = *unstopped;
@@ -229,30 +229,37 @@ fn capture(task: &mut Task) -> (Outcome, Vec<Restarted>) {
                 Failure::Refused(error, tid) => Outcome::NotTraced(tid, error.raw_os_error().unwrap_or(0)),
                 Failure::Fatal(_) => Outcome::Vanished,
             };
-            return (outcome, give_up(held, order, &waiting, &task.earlier));
+            quiet.give_up(held);
+            return (outcome, None);
         }
     };
     let (mut injection, extents, time) = match prepare(task, &stopped) {
         Ok(prepared) => prepared,
-        Err(outcome) => return (outcome, give_up(stopped, order, &waiting, &task.earlier)),
+        Err(outcome) => {
+            quiet.give_up(stopped);
+            return (outcome, None);
+        }
     };
-    let (threads, mut restarted) = quieten(&stopped, order, &waiting, &task.earlier, Some(&mut injection));
+    let mut quietened = quiet.quieten_with(&stopped, Some(&mut injection));
     // fork(), but for the signal at the child's end. Its stack is an address that faults, should the
     // child ever run.
     let answer = injection.run(order.instruction, libc::SYS_clone, [0, 8, 0, 0, 0, 0]);
     let ended = injection.end();
-    restarted.iter_mut().for_each(|call| call.recount(order.dir));
+    quietened.recount(order.dir);
     let pause = stopped.release();
     resend(order.dir.pid, &injection);
     let outcome = match answer.and_then(|answer| ended.map(|()| answer)) {
         Ok(answer) => match answer.child {
-            Some(child) if answer.value > 0 => Outcome::Cloned(Made { child, pause, time, threads, extents }),
+            Some(child) if answer.value > 0 => {
+                let threads = std::mem::take(&mut quietened.threads);
+                Outcome::Cloned(Made { child, pause, time, threads, extents })
+            }
             _ => Outcome::Refused(Reason::Clone, (-answer.value) as i32),
         },
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Outcome::Vanished,
         Err(error) => Outcome::Refused(Reason::Injection, error.raw_os_error().unwrap_or(0)),
     };
-    (outcome, restarted)
+    (outcome, Some(quietened))
 }
 
 /// What has to be had before a thread is taken over, and one that is.
@@ -274,57 +281,6 @@ fn prepare(task: &mut Task, stopped: &Stopped) -> Result<(Injection, Vec<Range<u
         Outcome::Refused(reason, error.raw_os_error().unwrap_or(0))
     })?;
     Ok((injection, extents, time))
-}
-
-/// Lets threads go that were stopped for nothing, those too that were told to stop and have yet to: the call
-/// that one of them waited in is over when it is told.
-fn give_up(mut held: Stopped, order: &Order, waiting: &Waiting, earlier: &[Restarted]) -> Vec<Restarted> {
-    let mut all = Vec::new();
-    loop {
-        let (_, mut restarted) = quieten(&held, order, waiting, earlier, None);
-        restarted.iter_mut().for_each(|call| call.recount(order.dir));
-        all.extend(restarted);
-        if !held.next_late(order.dir) {
-            return all;
-        }
-    }
-}
-
-/// Registers of all threads as they were found; and sees to it that those whose system call was
-/// interrupted do not notice.
-fn quieten(
-    stopped: &Stopped,
-    order: &Order,
-    waiting: &Waiting,
-    earlier: &[Restarted],
-    mut injection: Option<&mut Injection>,
-) -> (Vec<(i32, Vec<u64>)>, Vec<Restarted>) {
-    let now = monotonic();
-    let mut threads = Vec::with_capacity(stopped.tracees().len());
-    let mut restarted = Vec::new();
-    for tracee in stopped.tracees().iter().filter(|tracee| tracee.stopped) {
-        let mut injected = injection.as_deref_mut().filter(|injection| injection.tid() == tracee.tid);
-        let found = match &injected {
-            Some(injection) => injection.registers().to_vec(),
-            None => register_set(tracee.tid, libc::NT_PRSTATUS),
-        };
-        let mut mended = found.clone();
-        if found.len() >= arch::WORDS {
-            let stack = stop::thread(tracee.tid, found.clone()).sp;
-            let at = (order.dir, order.mem);
-            let (changed, again) = mend(&mut mended, (tracee, stack), at, waiting, earlier, now);
-            restarted.extend(again);
-            match injected.as_mut().filter(|_| changed) {
-                Some(injection) => injection.replace(mended),
-                None if changed => {
-                    let _ = set_registers(tracee.tid, &mended);
-                }
-                None => {}
-            }
-        }
-        threads.push((tracee.tid, found));
-    }
-    (threads, restarted)
 }
 
 /// A stop signal that came during the injection was taken from the target: it gets it again.
@@ -422,12 +378,10 @@ fn threads_by_ease(dir: &ProcDir) -> Vec<i32> {
 
 /// Stops one thread and has it wait for the child.
 fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
-    let waiting = Waiting::of_thread(order.dir, tid);
-    let earlier = record::restarted(order.dir);
+    let quiet = Quiet::of_thread(order.dir, order.mem, tid);
     let Some(stopped) = stop::stop_one(order.dir, tid, order.budget * 4)? else { return Ok(false) };
-    let give_up = |stopped| record::remember(order.dir, &give_up(stopped, order, &waiting, &earlier));
     if stopped.tracees().iter().any(|tracee| tracee.signal != 0) {
-        give_up(stopped);
+        quiet.give_up(stopped);
         return Ok(false);
     }
     // The program may be another one by now: it is looked for anew.
@@ -435,18 +389,18 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
     let (instruction, mut injection) = match begun {
         Ok(begun) => begun,
         Err(error) => {
-            give_up(stopped);
+            quiet.give_up(stopped);
             return Err(error);
         }
     };
-    let (_, mut restarted) = quieten(&stopped, order, &waiting, &earlier, Some(&mut injection));
+    let mut quietened = quiet.quieten_with(&stopped, Some(&mut injection));
     let options = (libc::__WALL | libc::WNOHANG) as u64;
     let answer = injection.run(instruction, libc::SYS_wait4, [child, 0, options, 0, 0, 0]);
     let ended = injection.end();
-    restarted.iter_mut().for_each(|call| call.recount(order.dir));
+    quietened.recount(order.dir);
     stopped.release();
     resend(order.dir.pid, &injection);
-    record::remember(order.dir, &restarted);
+    quietened.remember(order.dir);
     ended?;
     // ECHILD: the program has collected it itself, by a wait for all kinds of children.
     Ok(matches!(answer?.value, value if value == child as i64 || value == -i64::from(libc::ECHILD)))
