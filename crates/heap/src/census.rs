@@ -63,7 +63,7 @@ impl Census {
         pass.claims_of_static_types(&mut claims);
         let list = types.all();
         let laid_out = laid_out_by(model, &list, &mut target.reader());
-        let words = pass.words(&list, &laid_out, &mut marks);
+        let words = pass.words(&list, &laid_out, &marks);
         let claims = settle(claims, &mut marks);
         let parts: Vec<_> =
             Part::ALL.iter().map(|p| kinds.intern(Domain::CPython, p.name(), "", Sure::Exact)).collect();
@@ -116,6 +116,11 @@ impl Census {
         &self.marks
     }
 
+    /// Blocks of such marks, in address order.
+    pub(crate) fn listed(&self, of: impl Fn(Mark) -> bool + Sync) -> Vec<u32> {
+        listed(&self.marks, of)
+    }
+
     /// Was the type of that index laid out in C, not by a `class` statement?
     pub fn is_c_type(&self, index: usize) -> bool {
         self.laid_out.get(index) == Some(&index)
@@ -157,6 +162,22 @@ impl Census {
     pub fn owned(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.claims.iter().chain(&self.holders).map(|c| (c.block, c.owner))
     }
+}
+
+/// Ids of such marks, a small part of all. They lie anywhere between the others, so that no processor could tell
+/// what comes next: each is written down, and counts only if it is one.
+fn listed(marks: &[Mark], of: impl Fn(Mark) -> bool + Sync) -> Vec<u32> {
+    const CHUNK: usize = 1 << 12;
+    let chunks = marks.par_chunks(CHUNK).enumerate().map(|(chunk, marks)| {
+        let mut ids = [0; CHUNK];
+        let mut found = 0;
+        for (id, mark) in (chunk * CHUNK..).zip(marks) {
+            ids[found] = id as u32;
+            found += usize::from(of(*mark));
+        }
+        ids[..found].to_vec()
+    });
+    chunks.collect::<Vec<_>>().concat()
 }
 
 /// The column of marks, with what is known from elsewhere in it.
@@ -293,32 +314,31 @@ impl<'a> Pass<'a> {
     }
 
     /// Blocks at whose start a word of an object of a C type points, among all that may be objects.
-    fn words(&self, types: &[Type], laid_out: &[usize], marks: &mut [Mark]) -> Vec<Claim> {
+    fn words(&self, types: &[Type], laid_out: &[usize], marks: &[Mark]) -> Vec<Claim> {
         let ends = hidden_fields(types, laid_out);
-        self.by_span(marks)
-            .into_par_iter()
+        let fields = self.model.layout.object.size;
+        let hides = |id| ends.get(id as usize).is_some_and(|end| u64::from(*end) > fields);
+        listed(marks, |mark| mark.as_object().is_some_and(hides))
+            .par_iter()
             .map_init(
                 || (self.target.reader(), self.target.reader()),
-                |(reader, cursor), (span, marks)| {
+                |(reader, cursor), &owner| {
+                    let Some(id) = marks[owner as usize].as_object() else { return Vec::new() };
+                    let block = self.blocks.block(owner);
+                    let presize = u64::from(types[id as usize].shape.presize);
+                    let object = self.model.unpad(reader, block.start, block.usable).data + presize;
                     let mut found = Vec::new();
-                    for (block, mark) in self.blocks.iter_span(span).zip(marks.iter()) {
-                        let Some(id) = mark.as_object() else { continue };
-                        let Some(end) = ends.get(id as usize).filter(|e| **e > 0) else { continue };
-                        let shape = &types[id as usize].shape;
-                        let data = self.model.unpad(reader, block.start, block.usable).data;
-                        let object = data + u64::from(shape.presize);
-                        for at in (self.model.layout.object.size..u64::from(*end)).step_by(8) {
-                            let Ok(word) = reader.u64(object + at) else { break };
-                            if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
-                                found.push(Claim { block: held, part: Part::Held, owner: block.id });
-                            }
+                    for at in (fields..u64::from(ends[id as usize])).step_by(8) {
+                        let Ok(word) = reader.u64(object + at) else { break };
+                        if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
+                            found.push(Claim { block: held, part: Part::Held, owner });
                         }
                     }
                     found
                 },
             )
-            .collect::<Vec<_>>()
-            .concat()
+            .flatten_iter()
+            .collect()
     }
 }
 

@@ -145,12 +145,10 @@ fn is_held_alone(census: &Census, mark: Mark) -> bool {
 fn open(census: &Census) -> Vec<u32> {
     let held: Vec<bool> =
         (0..census.kinds.len() as KindId).map(|id| is_held_alone(census, Mark::kind(id))).collect();
-    let is_open = |mark: Mark| match mark.as_kind() {
+    census.listed(|mark| match mark.as_kind() {
         Some(kind) => held[kind as usize],
         None => mark.is_none(),
-    };
-    let marks = census.marks().par_iter().enumerate();
-    marks.filter(|(_, mark)| is_open(**mark)).map(|(id, _)| id as u32).collect()
+    })
 }
 
 /// What part of an image an address lies in.
