@@ -3,7 +3,8 @@
 
 use std::hint::black_box;
 use std::time::Instant;
-use wmr_alloc::{Blocks, State, glibc, pymalloc};
+use wmr_alloc::pymalloc::Arenas;
+use wmr_alloc::{Blocks, State, glibc};
 use wmr_cpython::Python;
 use wmr_memory::live::{LiveOptions, attach};
 
@@ -11,8 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pid: i32 = std::env::args().nth(1).ok_or("which PID?")?.parse()?;
     let target = timed("attach", || attach(pid, &LiveOptions::default()))?;
     let roots = timed("find CPython", || Python::find(&target)).map(|p| p.pymalloc_roots).unwrap_or_default();
-    let pymalloc = timed("pymalloc", || pymalloc::walk(&*target.memory, &target.mappings, &roots));
-    let glibc = timed("glibc", || glibc::find(&target, &pymalloc.ranges()))?;
+    let arenas = timed("arenas", || Arenas::of(&*target.memory, &target.mappings, &roots));
+    let taken = arenas.ranges();
+    let pymalloc = timed("pymalloc", || arenas.walk(&*target.memory));
+    let glibc = timed("glibc", || glibc::find(&target, &taken))?;
     let blocks = timed("index", || Blocks::builder().pymalloc(&pymalloc).glibc(&glibc).build())?;
     let bytes: u64 = timed("all blocks", || blocks.iter().map(|b| b.bytes).sum());
     timed("all ranges", || {

@@ -103,11 +103,6 @@ impl PyMalloc {
     pub fn used_blocks(&self) -> u64 {
         self.classes.iter().map(|c| c.used_blocks).sum()
     }
-
-    /// The arenas' address ranges, in order.
-    pub fn ranges(&self) -> Vec<Range<u64>> {
-        self.arenas.iter().map(|a| a.addr..a.addr + a.bytes).collect()
-    }
 }
 
 /// `struct arena_object` of an arena that is in use.
@@ -124,43 +119,70 @@ pub(crate) struct ArenaObject {
     freepools: u64,
 }
 
+/// Arenas in use, before anything in them has been looked at.
+#[derive(Debug, Default)]
+pub struct Arenas {
+    /// In address order, not overlapping.
+    found: Vec<(ArenaObject, Geometry)>,
+    notes: Vec<String>,
+}
+
 /// Walks the arenas of the given states. `mappings` bound what the states claim; pass all of them.
 ///
 /// Nothing here fails as a whole: what could not be read is in [`PyMalloc::notes`].
 pub fn walk(memory: &dyn Memory, mappings: &[Mapping], roots: &[Roots]) -> PyMalloc {
-    let mut reader = Reader::new(memory);
-    let mut notes = Vec::new();
-    let mut arenas = Vec::new();
-    for (state, root) in roots.iter().enumerate() {
-        let objects = arena_objects(&mut reader, mappings, root, state as u32, &mut notes);
-        if objects.is_empty() {
-            continue;
+    Arenas::of(memory, mappings, roots).walk(memory)
+}
+
+impl Arenas {
+    /// The first step of [`walk`], for whoever needs to know where they are.
+    pub fn of(memory: &dyn Memory, mappings: &[Mapping], roots: &[Roots]) -> Arenas {
+        let mut reader = Reader::new(memory);
+        let mut notes = Vec::new();
+        let mut found = Vec::new();
+        for (state, root) in roots.iter().enumerate() {
+            let objects = arena_objects(&mut reader, mappings, root, state as u32, &mut notes);
+            if objects.is_empty() {
+                continue;
+            }
+            let Some(geometry) = geometry(&mut reader, &objects) else {
+                notes.push(format!(
+                    "pymalloc: {} arenas at {:#x} whose pools have no size in common: left out",
+                    objects.len(),
+                    root.arenas
+                ));
+                continue;
+            };
+            found.extend(objects.into_iter().map(|object| (object, geometry)));
         }
-        let Some(geometry) = geometry(&mut reader, &objects) else {
-            notes.push(format!(
-                "pymalloc: {} arenas at {:#x} whose pools have no size in common: left out",
-                objects.len(),
-                root.arenas
-            ));
-            continue;
+        let found = without_overlaps(found, mappings, &mut notes);
+        Arenas { found, notes }
+    }
+
+    /// Their address ranges, in order.
+    pub fn ranges(&self) -> Vec<Range<u64>> {
+        let range = |(object, geometry): &(ArenaObject, Geometry)| {
+            object.address..object.address + object.bytes(*geometry)
         };
-        arenas.extend(objects.into_iter().map(|object| (object, geometry)));
+        self.found.iter().map(range).collect()
     }
-    let arenas = without_overlaps(arenas, mappings, &mut notes);
 
-    let walked: Vec<(Arena, arena::Tally)> = arenas
-        .par_iter()
-        .map_init(|| (Reader::new(memory), Vec::new()), |(r, s), (o, g)| arena::walk(r, s, o, *g))
-        .collect();
-
-    let mut tally = arena::Tally::default();
-    let mut arenas = Vec::with_capacity(walked.len());
-    for (arena, part) in walked {
-        tally.add(&part);
-        arenas.push(arena);
+    /// The second step: their pools.
+    pub fn walk(self, memory: &dyn Memory) -> PyMalloc {
+        let Arenas { found, mut notes } = self;
+        let walked: Vec<(Arena, arena::Tally)> = found
+            .par_iter()
+            .map_init(|| (Reader::new(memory), Vec::new()), |(r, s), (o, g)| arena::walk(r, s, o, *g))
+            .collect();
+        let mut tally = arena::Tally::default();
+        let mut arenas = Vec::with_capacity(walked.len());
+        for (arena, part) in walked {
+            tally.add(&part);
+            arenas.push(arena);
+        }
+        tally.report(&mut notes);
+        PyMalloc { arenas, classes: tally.classes(), notes }
     }
-    tally.report(&mut notes);
-    PyMalloc { arenas, classes: tally.classes(), notes }
 }
 
 /// The used entries of a state's array.

@@ -1,8 +1,9 @@
 //! pymalloc and malloc of every interpreter there is, against `sys._debugmallocstats()` and `mallinfo2()`.
 
 use std::collections::BTreeMap;
+use wmr_alloc::Blocks;
 use wmr_alloc::glibc::{self, MallInfo};
-use wmr_alloc::{Blocks, pymalloc};
+use wmr_alloc::pymalloc::Arenas;
 use wmr_cpython::Python;
 use wmr_memory::Reader;
 use wmr_memory::live::{LiveOptions, attach};
@@ -84,9 +85,11 @@ fn compare(python: &Interpreter, mode: &str) {
     wmr_testing::at_rest(child.pid()).expect("at rest");
     let target = attach(child.pid(), &LiveOptions::default()).expect("attaches");
     let runtime = Python::find(&target).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let walk = pymalloc::walk(&*target.memory, &target.mappings, &runtime.pymalloc_roots);
+    let arenas = Arenas::of(&*target.memory, &target.mappings, &runtime.pymalloc_roots);
+    let taken = arenas.ranges();
+    let walk = arenas.walk(&*target.memory);
     assert_eq!(walk.notes, [""; 0], "{what}");
-    let glibc = glibc::find(&target, &walk.ranges()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let glibc = glibc::find(&target, &taken).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(glibc.notes, [""; 0], "{what}");
     let blocks = Blocks::builder().pymalloc(&walk).glibc(&glibc).build().expect("fits");
     assert_eq!(blocks.notes(), [""; 0], "{what}");

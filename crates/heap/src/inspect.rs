@@ -7,7 +7,7 @@ use crate::native;
 use crate::stacks::{Stack, stacks};
 use std::ops::Range;
 use wmr_alloc::glibc::{self, Glibc};
-use wmr_alloc::pymalloc::{self, PyMalloc};
+use wmr_alloc::pymalloc::{Arenas, PyMalloc};
 use wmr_alloc::{Blocks, Slots, TooManyBlocks};
 use wmr_cpython::freelists::{FreeLists, NumberBlock};
 use wmr_cpython::model::Model;
@@ -109,11 +109,11 @@ pub fn inspect_only(target: &Target) -> Result<Inspection, TooManyBlocks> {
 fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooManyBlocks> {
     let python = Python::find(target);
     let mut notes = target.notes.clone();
-    let pymalloc = match &python {
-        Ok(python) => pymalloc::walk(&*target.memory, &target.mappings, &python.pymalloc_roots),
-        Err(_) => PyMalloc::default(),
-    };
-    let glibc = glibc::find(target, &pymalloc.ranges());
+    let memory = &*target.memory;
+    let roots = python.as_ref().map_or(&[][..], |python| &python.pymalloc_roots);
+    let arenas = Arenas::of(memory, &target.mappings, roots);
+    let taken = arenas.ranges();
+    let (pymalloc, glibc) = rayon::join(|| arenas.walk(memory), || glibc::find(target, &taken));
     let mut builder = Blocks::builder().pymalloc(&pymalloc);
     let (mut known, mut ranges) = (Vec::new(), Vec::new());
     if let Ok(glibc) = &glibc {
