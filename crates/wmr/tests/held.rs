@@ -16,7 +16,8 @@ class Event(object):
 leaky.EVENTS = [Event(n) for n in range(1000)]
 ONLY = dict((n, bytearray(1000)) for n in range(500))
 CACHE = dict(('GET:/item/%d' % n, {'body': 'x%d' % n}) for n in range(300))
-print('%d %d %d' % (id(ONLY), id(leaky.EVENTS), id(leaky.EVENTS[17])))
+leaky.TWICE = BOTH = dict((n, bytearray(900)) for n in range(100))
+print('%d %d %d %d' % (id(ONLY), id(leaky.EVENTS), id(leaky.EVENTS[17]), id(BOTH)))
 "#;
 
 fn spawn(tag: &str, script: &str) -> (Target, String, Vec<u64>) {
@@ -180,7 +181,11 @@ fn what_is_retained_adds_up() {
         let only = format!("{:#x}", said[0]);
         let row = rows(&objects, "rows").iter().find(|row| row["addr"] == only);
         let row = row.unwrap_or_else(|| panic!("{tag}: no row {only}"));
-        assert_eq!(row["where"], "__main__.ONLY", "{tag}");
+        assert_eq!((&row["where"], &row["one_way"]), (&json!("__main__.ONLY"), &Value::Null), "{tag}");
+        let twice = format!("{:#x}", said[3]);
+        let twice = rows(&objects, "rows").iter().find(|row| row["addr"] == twice).unwrap();
+        let ways = [json!("__main__.BOTH"), json!("leaky.TWICE")];
+        assert!(twice["where"].is_null() && ways.contains(&twice["one_way"]), "{tag}: {twice}");
         let kept = row["retained"].as_u64().unwrap();
         // 500 bytearrays of 1,001 bytes with their objects, and the dict's table; what malloc rounds.
         assert!((500 * 1050..500 * 1250).contains(&kept), "{tag}: {kept}");

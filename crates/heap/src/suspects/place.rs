@@ -1,11 +1,14 @@
 //! Where something is, as a person would write it, and as it is the same in every process.
 
 use super::view::View;
-use crate::graph::{Dominators, Reach};
+use crate::graph::{Dominators, ROOT, Reach};
 use crate::held::Held;
 use crate::roots::{Holder, frames};
 use crate::routes::{RouteId, Routes, Step};
 use wmr_cpython::refers::{Label, Name, Via};
+
+/// Steps to a single object that are written down.
+const DEEPEST: usize = 32;
 
 /// The way from a root to a route. Text of the target is not escaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,16 +46,17 @@ impl Place {
         }
     }
 
-    /// The place of a single object; nowhere when nothing leads there.
+    /// The place of a single object; nowhere when nothing leads there, or too many steps do.
     pub fn to(held: &Held, reach: &Reach, node: u32) -> Place {
-        let nodes = if reach.reaches(node) { reach.path(node) } else { Vec::new() };
+        let above = |node: &u32| reach.parent.get(*node as usize).copied().filter(|above| *above != ROOT);
+        let is_near = reach.reaches(node) && std::iter::successors(Some(node), above).nth(DEEPEST).is_none();
+        let nodes = if is_near { reach.path(node) } else { Vec::new() };
         Place::along(held, nodes, |_| false)
     }
 
     /// The place of an object by what alone keeps it: each step is to what the one before it retains. `None`
     /// where several hold it, where it hangs too deep, or on none of its steps directly.
     pub fn under(held: &Held, dominators: &Dominators, node: u32) -> Option<Place> {
-        const DEEPEST: usize = 32;
         // Looking for an index takes long where there are more.
         const MANY: usize = 10_000;
         let mut nodes = vec![node];

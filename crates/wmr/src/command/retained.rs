@@ -53,6 +53,9 @@ struct Row {
     /// Of a single object, one of the first thousand: where it is, when each step there alone keeps the next.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+    /// Where several ways lead to it, a shortest one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one_way: Option<String>,
     /// Of objects and types how many they are; of modules and roots how many objects they alone keep.
     count: u64,
     /// Of the objects themselves, with what they own; of modules and roots, of what they hold themselves.
@@ -138,7 +141,7 @@ fn objects(
     }
     nodes.sort_unstable_by_key(key);
     let mut reader = held.target.reader();
-    let row = |(node, rank): (u32, usize)| {
+    let mut row = |(node, rank): (u32, usize)| {
         let place = || Place::under(held, dominators, node).map(|place| place.name);
         Some(Row {
             addr: Some(hex(held.addr(&mut reader, node)?)),
@@ -150,7 +153,17 @@ fn objects(
             ..Row::default()
         })
     };
-    let rows: Vec<Row> = nodes.into_iter().zip(0..).filter_map(row).collect();
+    let nodes = nodes.into_iter().zip(0..);
+    let mut rows: Vec<(u32, Row)> =
+        nodes.filter_map(|(node, rank)| Some((node, row((node, rank))?))).collect();
+    let mut unplaced = rows.iter_mut().take(OBJECTS).filter(|(_, row)| row.place.is_none()).peekable();
+    if unplaced.peek().is_some() {
+        let reach = held.reach();
+        for (node, row) in unplaced {
+            row.one_way = Some(Place::to(held, &reach, *node).name).filter(|name| !name.is_empty());
+        }
+    }
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let cut = all - rows.len();
     (rows, cut)
 }
@@ -192,7 +205,8 @@ fn page(screen: &Screen, subject: &Subject, flags: &str, body: &Body) -> String 
             percent(row.retained, body.total),
             row.addr.clone().unwrap_or_default(),
         ]);
-        cells.extend(row.place.as_deref().map(shown));
+        let one_way = || row.one_way.as_deref().map(|way| format!("e.g. {}", shown(way)));
+        cells.extend(row.place.as_deref().map(shown).or_else(one_way));
         table.row(cells);
     }
     if let Some(shared) = body.shared {
