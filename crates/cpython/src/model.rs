@@ -169,7 +169,7 @@ impl Model {
     /// Where the data of an allocation begins and how much of it was asked for, if debug padding says so.
     #[inline]
     pub fn unpad(&self, reader: &mut Reader, start: u64, usable: u64) -> Allocation {
-        let whole = Allocation { data: start, size: usable, requested: false, api: None };
+        let whole = Allocation { data: start, size: usable, api: Api::Untold };
         match self.debug {
             None => whole,
             Some(pad) => pad.unpad(reader, whole),
@@ -180,7 +180,7 @@ impl Model {
 impl DebugPadding {
     fn unpad(&self, reader: &mut Reader, whole: Allocation) -> Allocation {
         let outer = self.unwrap(reader, whole).unwrap_or(whole);
-        if outer.api == Some(b'r') {
+        if outer.api == Api::Raw {
             // What is too large for pymalloc is asked of the raw domain, which pads it once more.
             return self.unwrap(reader, outer).unwrap_or(outer);
         }
@@ -191,16 +191,14 @@ impl DebugPadding {
         let room = outer.size.checked_sub(self.overhead)?;
         let head = reader.array::<16>(outer.data).ok()?;
         let requested = u64::from_be_bytes(head[..8].try_into().ok()?);
-        let api = head[8];
-        let padded = matches!(api, b'r' | b'm' | b'o')
-            && head[9..].iter().all(|b| *b == self.forbidden)
-            && requested <= room;
-        padded.then_some(Allocation {
-            data: outer.data + self.before,
-            size: requested,
-            requested: true,
-            api: Some(api),
-        })
+        let api = match head[8] {
+            b'r' => Api::Raw,
+            b'm' => Api::Mem,
+            b'o' => Api::Object,
+            _ => return None,
+        };
+        let padded = head[9..].iter().all(|b| *b == self.forbidden) && requested <= room;
+        padded.then_some(Allocation { data: outer.data + self.before, size: requested, api })
     }
 }
 
@@ -210,7 +208,26 @@ pub struct Allocation {
     pub data: u64,
     /// Usable bytes at `data`; the requested ones where debug padding tells.
     pub size: u64,
-    pub requested: bool,
-    /// Which allocator API asked: `r`aw, `m`em or `o`bject; only under debug padding.
-    pub api: Option<u8>,
+    pub api: Api,
+}
+
+/// Which API of allocators was asked; only debug padding tells.
+///
+/// A whole word: passes over all blocks copy it by words, and a processor waits when it reads a word of which it has
+/// just written a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Api {
+    Untold,
+    Raw,
+    Mem,
+    Object,
+}
+
+impl Allocation {
+    /// Is its size what was asked for, to the byte?
+    #[inline]
+    pub fn is_exact(&self) -> bool {
+        self.api != Api::Untold
+    }
 }

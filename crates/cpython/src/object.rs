@@ -5,7 +5,7 @@
 //! that puts just that many bytes before its objects, and whose size fits the block.
 
 use crate::family::Family;
-use crate::model::{Allocation, Managed, Model, RefCount, flags};
+use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
 use crate::strings::str_shape;
 use crate::types::{Shape, TypeCache};
 use wmr_memory::Reader;
@@ -86,7 +86,7 @@ impl<'a, 't> Identifier<'a, 't> {
         source: Source,
     ) -> Option<Object> {
         // Under debug padding every object was asked for through the object domain.
-        if self.model.debug.is_some() && allocation.api != Some(b'o') {
+        if self.model.debug.is_some() && allocation.api != Api::Object {
             return None;
         }
         let header = self.model.layout.object.ob_type;
@@ -407,7 +407,7 @@ fn fits(need: Need, allocation: &Allocation, source: Source) -> bool {
     if need.most == u64::MAX || source == Source::Slot {
         return true;
     }
-    if allocation.requested {
+    if allocation.is_exact() {
         return allocation.size <= need.most.next_multiple_of(8);
     }
     match source {

@@ -176,7 +176,7 @@ impl<'a> Splitter<'a> {
             }
         }
         edges.give(allocation.data..data_end, Fate::Zero);
-        if allocation.requested {
+        if allocation.is_exact() {
             // The padding behind it, of two domains at most; it repeats no data.
             let padding = model.debug.as_ref().map_or(0, |padding| 2 * (padding.overhead - padding.before));
             edges.give(data_end..data_end.saturating_add(padding).min(stop), Fate::Keep);
