@@ -4,6 +4,7 @@ mod live {
     mod bytes;
     mod errors;
     mod families;
+    mod guarded;
     mod harmless;
     mod python_loops;
     mod traceless;

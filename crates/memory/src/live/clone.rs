@@ -16,12 +16,14 @@ mod arch;
 #[cfg(target_arch = "x86_64")]
 #[path = "clone/x86_64.rs"]
 mod arch;
+mod dispatch;
 mod helper;
 mod inject;
 mod instruction;
 mod interrupted;
 mod quiet;
 mod record;
+mod rseq;
 mod wire;
 
 use super::error::AttachError;

@@ -24,6 +24,8 @@ pub(super) struct Status {
     pub rss_anon: Option<u64>,
     pub peak_rss: Option<u64>,
     pub swap: Option<u64>,
+    /// Signals it has handlers for, one bit each.
+    pub caught: u64,
     pub cap_effective: u64,
     /// Bytes pinned in place for devices and io_uring.
     pub pinned: u64,
@@ -153,6 +155,7 @@ impl Status {
                 "VmPin" => status.pinned = bytes().unwrap_or_default(),
                 "Threads" => status.threads = first.parse().unwrap_or_default(),
                 "Seccomp" => status.seccomp = first.parse().unwrap_or_default(),
+                "SigCgt" => status.caught = u64::from_str_radix(first, 16).unwrap_or_default(),
                 "CapEff" => status.cap_effective = u64::from_str_radix(first, 16).unwrap_or_default(),
                 _ => {}
             }

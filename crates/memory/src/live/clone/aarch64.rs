@@ -26,6 +26,19 @@ pub fn call(registers: &[u64], instruction: u64, number: i64, arguments: [u64; 6
     words
 }
 
+/// Never for sure: the number of a call is in no register of the set.
+pub fn in_call(_registers: &[u64]) -> bool {
+    false
+}
+
+pub fn ip(registers: &[u64]) -> u64 {
+    registers[PC]
+}
+
+pub fn set_ip(registers: &mut [u64], ip: u64) {
+    registers[PC] = ip;
+}
+
 pub fn result(registers: &[u64]) -> i64 {
     registers[X0] as i64
 }

@@ -6,10 +6,10 @@
 
 use super::inject::Injection;
 use super::quiet::{Quiet, Quietened};
-use super::{Order, instruction, needed, record, wire};
+use super::{Order, arch, instruction, needed, record, wire};
 use crate::Residency;
 use crate::live::procdir::ProcDir;
-use crate::live::stop::{self, Failure, Stopped, Unstopped};
+use crate::live::stop::{self, Failure, Stopped, Unstopped, register_set};
 use crate::live::{pagemap, smaps};
 use std::io;
 use std::ops::Range;
@@ -51,10 +51,12 @@ pub(super) enum Reason {
     Seccomp,
     NoInstruction,
     Injection,
+    Dispatch,
 }
 
 impl Reason {
-    const ALL: [Reason; 4] = [Reason::Clone, Reason::Seccomp, Reason::NoInstruction, Reason::Injection];
+    const ALL: [Reason; 5] =
+        [Reason::Clone, Reason::Seccomp, Reason::NoInstruction, Reason::Injection, Reason::Dispatch];
 
     /// For people.
     pub fn words(self, errno: i32) -> String {
@@ -69,6 +71,10 @@ impl Reason {
             }
             Reason::Clone => format!("clone was refused: {error}"),
             Reason::Seccomp => "it has system call filters, and only root may set them aside".to_owned(),
+            Reason::Dispatch => {
+                "it may have its system calls dispatched to itself, and this system cannot set that aside"
+                    .to_owned()
+            }
             Reason::NoInstruction => "no system call instruction was found in it".to_owned(),
             Reason::Injection => format!("injecting a system call failed: {error}"),
         }
@@ -268,19 +274,34 @@ fn prepare(task: &mut Task, stopped: &Stopped) -> Result<(Injection, Vec<Range<u
     if !instruction::is_at(order.mem, order.instruction) {
         return Err(Outcome::Refused(Reason::NoInstruction, 0));
     }
-    // One that waits for nothing but us. Others are about to receive a signal, and would lose it.
-    let able = stopped.tracees().iter().find(|tracee| tracee.stopped && tracee.signal == 0);
-    let tid = able.ok_or(Outcome::Busy(order.dir.pid))?.tid;
+    let tid = easiest(stopped).ok_or(Outcome::Busy(order.dir.pid))?;
     let extents = match task.copied.as_deref_mut() {
         Some(room) => copy_apart(order, room)?,
         None => Vec::new(),
     };
     let time = SystemTime::now();
-    let injection = Injection::begin(tid, order.seccomp).map_err(|error| {
-        let reason = if order.seccomp { Reason::Seccomp } else { Reason::Injection };
+    let injection = Injection::begin(tid, order).map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::InvalidData => Reason::Dispatch,
+            _ if order.seccomp => Reason::Seccomp,
+            _ => Reason::Injection,
+        };
         Outcome::Refused(reason, error.raw_os_error().unwrap_or(0))
     })?;
     Ok((injection, extents, time))
+}
+
+/// A thread that waits for nothing but us: others are about to receive a signal, and would lose it. Rather one in a
+/// system call, which is in the middle of nothing else.
+fn easiest(stopped: &Stopped) -> Option<i32> {
+    /// Of a thousand threads nearly all are in one.
+    const LOOK_AT: usize = 16;
+    let able = || stopped.tracees().iter().filter(|tracee| tracee.stopped && tracee.signal == 0);
+    let in_call = able().take(LOOK_AT).find(|tracee| {
+        let registers = register_set(tracee.tid, libc::NT_PRSTATUS);
+        registers.len() >= arch::WORDS && arch::in_call(&registers)
+    });
+    Some(in_call.or_else(|| able().next())?.tid)
 }
 
 /// A stop signal that came during the injection was taken from the target: it gets it again.
@@ -385,7 +406,7 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
         return Ok(false);
     }
     // The program may be another one by now: it is looked for anew.
-    let begun = instruction_of(order).and_then(|at| Ok((at, Injection::begin(tid, order.seccomp)?)));
+    let begun = instruction_of(order).and_then(|at| Ok((at, Injection::begin(tid, order)?)));
     let (instruction, mut injection) = match begun {
         Ok(begun) => begun,
         Err(error) => {

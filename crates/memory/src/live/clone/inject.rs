@@ -1,6 +1,7 @@
 //! One system call run by a stopped thread of the target, after which it is as it was.
 
-use super::arch;
+use super::dispatch::Dispatch;
+use super::{Order, arch, rseq};
 use crate::live::stop::{ptrace, register_set};
 use std::io;
 
@@ -12,6 +13,9 @@ pub(super) struct Injection {
     tid: i32,
     registers: Vec<u64>,
     mask: Mask,
+    /// Where it goes on, if not where it was: it was in the middle of a restartable sequence.
+    aborted: Option<u64>,
+    dispatch: Option<Dispatch>,
     /// A stop signal that came meanwhile, which no mask holds off: to be sent again.
     pub stop_signal: Option<i32>,
 }
@@ -29,9 +33,9 @@ pub(super) struct Answer {
 const MAX_STOPS: u32 = 64;
 
 impl Injection {
-    /// Takes over a thread that is in a `PTRACE_EVENT_STOP`. `suspend_seccomp`: its filters must not
-    /// see the call, one of them might answer by killing.
-    pub fn begin(tid: i32, suspend_seccomp: bool) -> io::Result<Self> {
+    /// Takes over a thread that is in a `PTRACE_EVENT_STOP`. Its filters of system calls must not see the call, one
+    /// of them might answer by killing.
+    pub fn begin(tid: i32, order: &Order) -> io::Result<Self> {
         let registers = register_set(tid, libc::NT_PRSTATUS);
         if registers.len() < arch::WORDS {
             return Err(io::ErrorKind::Unsupported.into());
@@ -39,24 +43,37 @@ impl Injection {
         let mut mask: Mask = 0;
         ptrace(libc::PTRACE_GETSIGMASK, tid, size_of::<Mask>(), &raw mut mask as usize)?;
         let mut options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE;
-        if suspend_seccomp {
+        if order.seccomp {
             options |= libc::PTRACE_O_SUSPEND_SECCOMP;
         }
-        ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options as usize)?;
-        let injection = Injection { tid, registers, mask, stop_signal: None };
+        let aborted = rseq::aborted(tid, order.mem, arch::ip(&registers));
+        let dispatch = Dispatch::suspend(tid, order.dir)?;
+        let injection = Injection { tid, registers, mask, aborted, dispatch, stop_signal: None };
         // A pending signal would make clone fail (signal_pending in copy_process, kernel/fork.c).
-        if let Err(error) = injection.set_mask(Mask::MAX) {
-            let _ = ptrace(libc::PTRACE_SETOPTIONS, tid, 0, 0);
-            return Err(error);
+        let begun = ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options as usize)
+            .and_then(|()| injection.set_mask(Mask::MAX));
+        match begun {
+            Ok(()) => Ok(injection),
+            Err(error) => {
+                let _ = injection.give_back();
+                Err(error)
+            }
         }
-        Ok(injection)
+    }
+
+    /// What is not registers and signals.
+    fn give_back(&self) -> io::Result<()> {
+        if let Some(dispatch) = &self.dispatch {
+            dispatch.set(self.tid)?;
+        }
+        ptrace(libc::PTRACE_SETOPTIONS, self.tid, 0, 0)
     }
 
     pub fn tid(&self) -> i32 {
         self.tid
     }
 
-    /// As they will be put back.
+    /// As they were, or will be put back.
     pub fn registers(&self) -> &[u64] {
         &self.registers
     }
@@ -107,9 +124,12 @@ impl Injection {
             ptrace(libc::PTRACE_CONT, self.tid, 0, 0)?;
             match wait(self.tid)? {
                 Stop::Event => {
+                    if let Some(ip) = self.aborted {
+                        arch::set_ip(&mut self.registers, ip);
+                    }
                     self.set_registers(&self.registers)?;
                     self.set_mask(self.mask)?;
-                    return ptrace(libc::PTRACE_SETOPTIONS, self.tid, 0, 0);
+                    return self.give_back();
                 }
                 Stop::Signal(signal) => self.stop_signal = Some(signal),
                 Stop::Syscall | Stop::Clone => {}

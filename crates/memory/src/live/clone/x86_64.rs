@@ -41,6 +41,20 @@ pub fn call(registers: &[u64], instruction: u64, number: i64, arguments: [u64; 6
     words
 }
 
+/// Is a stopped thread in a system call?
+pub fn in_call(registers: &[u64]) -> bool {
+    registers[ORIG_RAX] as i64 >= 0
+}
+
+/// Where it goes on.
+pub fn ip(registers: &[u64]) -> u64 {
+    registers[RIP]
+}
+
+pub fn set_ip(registers: &mut [u64], ip: u64) {
+    registers[RIP] = ip;
+}
+
 /// What a system call answered.
 pub fn result(registers: &[u64]) -> i64 {
     registers[RAX] as i64
