@@ -240,6 +240,71 @@ fn a_wait_ends_however_often_it_is_captured() {
     }
 }
 
+/// A hundred threads that wait for a while each, and say how long the longest did.
+const MANY_WAIT: &str = r#"
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+enum { THREADS = 100, WAIT = 700 };
+static pthread_barrier_t all;
+static double longest[THREADS];
+static int wrong[THREADS];
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e3 + t.tv_nsec / 1e6; }
+static void *waits(void *at) {
+    long i = (long)at;
+    struct epoll_event event;
+    int epoll = epoll_create1(0);
+    pthread_barrier_wait(&all);
+    double began = now();
+    wrong[i] = epoll_wait(epoll, &event, 1, WAIT) != 0;
+    longest[i] = now() - began;
+    wrong[i] |= longest[i] < WAIT;
+    return 0;
+}
+int main(void) {
+    pthread_t threads[THREADS];
+    pthread_barrier_init(&all, 0, THREADS + 1);
+    for (long i = 0; i < THREADS; i++) pthread_create(&threads[i], 0, waits, (void *)i);
+    printf("ready %d\n", getpid());
+    fflush(stdout);
+    pthread_barrier_wait(&all);
+    double most = 0;
+    int bad = 0;
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], 0);
+        if (longest[i] > most) most = longest[i];
+        bad += wrong[i];
+    }
+    printf("longest %.0f wrong %d\n", most, bad);
+    fflush(stdout);
+    pause();
+}
+"#;
+
+#[test]
+fn waits_of_a_hundred_threads_end_however_often_they_are_captured() {
+    let target = start(MANY_WAIT, &[]);
+    let began = Instant::now();
+    let options = LiveOptions { max_pause: None, ..LiveOptions::default() };
+    let said = loop {
+        if let Some(line) = target.line_so_far().unwrap() {
+            break line;
+        }
+        // Far longer than they wait, captures and all.
+        assert!(began.elapsed() < Duration::from_secs(20), "they never end");
+        attach(target.pid(), &options).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let [longest, wrong] = said.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<u64>>()[..]
+    else {
+        panic!("{said}")
+    };
+    assert!(wrong == 0 && longest >= 700, "{said}");
+}
+
 /// Holds memory that no clone has, and says where.
 const APART: &str = r#"
 #define _GNU_SOURCE

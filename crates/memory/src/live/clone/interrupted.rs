@@ -185,7 +185,7 @@ fn limit_now(dir: &ProcDir, tid: i32) -> Option<Limit> {
     limit(text.split_ascii_whitespace().next()?.parse().ok()?)
 }
 
-/// One call that was begun anew with all of its time. When that is so twice, a capture every second
+/// One call that was begun anew with all of its time, or all that was left. When that is so twice, a capture every second
 /// could hold up a wait of ten seconds for ever; so it is remembered when the first time was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Restarted {
@@ -224,7 +224,7 @@ enum Remedy {
 }
 
 /// Changes the registers of a stopped thread so that it does not notice. Says whether it did, and
-/// what is to be remembered.
+/// what is to be remembered. `earlier` is in order of threads.
 pub(super) fn mend(
     registers: &mut [u64],
     (tracee, stack): (&Tracee, u64),
@@ -233,17 +233,26 @@ pub(super) fn mend(
     earlier: &[Restarted],
     now: Duration,
 ) -> (bool, Option<Restarted>) {
-    let Some(call) = arch::interrupted(registers) else { return (false, None) };
+    let Some(mut call) = arch::interrupted(registers) else { return (false, None) };
     let Some(limit) = limit(call.number) else { return (false, None) };
     let tid = tracee.tid;
     let waited = || waiting.waited(dir, tracee, now);
     let times =
         dir.text(&format!("task/{tid}/sched")).ok().and_then(|text| Some(Scheduled::of(&text)?.times));
     // Where the system does not count, a wait is taken for the one before: then it ends early.
-    let before = earlier.iter().find(|old| old.goes_on(tid, &call, stack, times.unwrap_or(old.times)));
+    let of_thread = &earlier[earlier.partition_point(|old| old.tid < tid)..];
+    let of_thread = of_thread.iter().take_while(|old| old.tid == tid);
+    let before = of_thread.clone().find(|old| old.goes_on(tid, &call, stack, times.unwrap_or(old.times)));
     let (remedy, since) = match limit {
         Limit::None => (Remedy::Restart, None),
-        Limit::Millis(index) => (of_millis(index, call.arguments[index], waited()), None),
+        Limit::Millis(index) if waiting.knows(tid) => {
+            (of_millis(index, call.arguments[index], waited()), None)
+        }
+        Limit::Millis(index) => {
+            // What is left was reckoned when it was begun anew.
+            let waited = before.map(|old| now.saturating_sub(old.last)).or_else(waited);
+            (of_millis(index, call.arguments[index], waited), Some(now))
+        }
         Limit::Timespec(index, _) if call.arguments[index] == 0 => (Remedy::Restart, None),
         Limit::Timespec(..) | Limit::Socket(_) => {
             let (limit, answer) = match limit {
@@ -274,6 +283,7 @@ pub(super) fn mend(
         Remedy::Restart => arch::restart(registers),
         Remedy::RestartWith(index, value) => {
             arch::set_argument(registers, index, value);
+            call.arguments[index] = value;
             arch::restart(registers);
         }
         Remedy::Finish(answer) => arch::finish(registers, answer),

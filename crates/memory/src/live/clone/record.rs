@@ -7,6 +7,7 @@
 use super::interrupted::Restarted;
 use super::{Call, Order, helper};
 use crate::live::procdir::{ProcDir, field_of_stat};
+use rustc_hash::FxHashSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// More files than this in the folder are not ours.
 const MAX_RECORDS: usize = 1000;
+
+/// More threads than these do not wait at once in calls that a stop interrupts.
+const MAX_CALLS: usize = 10_000;
 
 /// The folder, made if need be; `None` when it is not surely ours.
 fn folder() -> Option<PathBuf> {
@@ -88,10 +92,12 @@ fn calls_file(dir: &ProcDir) -> Option<PathBuf> {
     Some(folder()?.join(format!("calls.{}.{}", dir.pid, start_time(dir.pid)?)))
 }
 
-/// Calls that were begun anew with all of their time, by earlier captures of this target.
+/// Calls that were begun anew by earlier captures of this target, in order of threads.
 pub(super) fn restarted(dir: &ProcDir) -> Vec<Restarted> {
     let text = calls_file(dir).and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    text.lines().take(MAX_RECORDS).filter_map(parse).collect()
+    let mut all: Vec<Restarted> = text.lines().take(MAX_CALLS).filter_map(parse).collect();
+    all.sort_by_key(|call| call.tid);
+    all
 }
 
 fn parse(line: &str) -> Option<Restarted> {
@@ -114,8 +120,9 @@ pub(super) fn remember(dir: &ProcDir, new: &[Restarted]) {
         return;
     }
     let Some(path) = calls_file(dir) else { return };
+    let threads: FxHashSet<i32> = new.iter().map(|call| call.tid).collect();
     let mut all = restarted(dir);
-    all.retain(|old| new.iter().all(|new| new.tid != old.tid));
+    all.retain(|old| !threads.contains(&old.tid));
     all.extend_from_slice(new);
     let mut text = String::new();
     for Restarted { tid, call, stack, since, last, times } in &all {
