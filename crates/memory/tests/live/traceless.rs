@@ -240,7 +240,7 @@ fn a_wait_ends_however_often_it_is_captured() {
     }
 }
 
-/// A hundred threads that wait for a while each, and say how long the longest did.
+/// Three hundred threads that wait for a while each, and say how long the longest did.
 const MANY_WAIT: &str = r#"
 #include <errno.h>
 #include <pthread.h>
@@ -248,7 +248,7 @@ const MANY_WAIT: &str = r#"
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
-enum { THREADS = 100, WAIT = 700 };
+enum { THREADS = 300, WAIT = 700 };
 static pthread_barrier_t all;
 static double longest[THREADS];
 static int wrong[THREADS];
@@ -285,7 +285,7 @@ int main(void) {
 "#;
 
 #[test]
-fn waits_of_a_hundred_threads_end_however_often_they_are_captured() {
+fn waits_of_many_threads_end_however_often_they_are_captured() {
     let target = start(MANY_WAIT, &[]);
     let began = Instant::now();
     let options = LiveOptions { max_pause: None, ..LiveOptions::default() };
@@ -293,7 +293,6 @@ fn waits_of_a_hundred_threads_end_however_often_they_are_captured() {
         if let Some(line) = target.line_so_far().unwrap() {
             break line;
         }
-        // Far longer than they wait, captures and all.
         assert!(began.elapsed() < Duration::from_secs(20), "they never end");
         attach(target.pid(), &options).unwrap();
         std::thread::sleep(Duration::from_millis(10));
@@ -302,7 +301,8 @@ fn waits_of_a_hundred_threads_end_however_often_they_are_captured() {
     else {
         panic!("{said}")
     };
-    assert!(wrong == 0 && longest >= 700, "{said}");
+    // If some began anew until others had ended, that were four waits one after the other.
+    assert!(wrong == 0 && (700..2100).contains(&longest), "{said}");
 }
 
 /// Holds memory that no clone has, and says where.
