@@ -77,11 +77,12 @@ pub enum CoreError {
 /// The file is not a core of this architecture, or nothing of it can be read; see [`CoreError`].
 pub fn open_core(path: &Path, options: &CoreOptions) -> Result<Target, CoreError> {
     let read_error = |source| CoreError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(read_error)?;
-    let metadata = file.metadata().map_err(read_error)?;
+    // Before it is opened, which waits where it is a pipe.
+    let metadata = std::fs::metadata(path).map_err(read_error)?;
     if !metadata.is_file() {
         return Err(CoreError::NotAFile);
     }
+    let mut file = File::open(path).map_err(read_error)?;
     let mut notes = Vec::new();
     if let Some(unpacked) = unpack::unpack(&mut file, options)? {
         file = unpacked.file;

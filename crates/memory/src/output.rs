@@ -24,10 +24,11 @@ enum Unnamed {
 }
 
 impl Output {
-    /// To be named `path`; with `replace` also when there is such a file.
+    /// To be named `path`; with `replace` also when there is such a file. What is no file stays: root could take
+    /// `/dev/null` from everybody.
     ///
     /// # Errors
-    /// `AlreadyExists`, or what the system says of the folder.
+    /// `AlreadyExists`; `Unsupported` when what is there is no file; or what the system says of the folder.
     pub fn create(path: &Path, replace: bool) -> io::Result<Output> {
         let there = std::fs::symlink_metadata(path).ok();
         if there.as_ref().is_some_and(|found| found.is_dir()) {
@@ -36,6 +37,7 @@ impl Output {
         if there.is_some() && !replace {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        is_replaceable(path)?;
         let folder = folder(path);
         let nameless =
             OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(folder);
@@ -44,7 +46,9 @@ impl Output {
             Err(error) => match error.raw_os_error() {
                 // open(2): what old kernels and file systems without it answer.
                 Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => {
-                    Unnamed::Temporary(tempfile::Builder::new().prefix(".wmr-").tempfile_in(folder)?)
+                    let made = tempfile::Builder::new().prefix(".wmr-").tempfile_in(folder);
+                    // Its message has a name that nobody gave it.
+                    Unnamed::Temporary(made.map_err(|error| error.kind())?)
                 }
                 _ => return Err(error),
             },
@@ -66,6 +70,7 @@ impl Output {
     pub fn finish(self) -> io::Result<()> {
         // Some systems find out only now that there is no room.
         self.file().sync_data()?;
+        is_replaceable(&self.path)?;
         match self.file {
             Unnamed::Nameless(file) => name(&file, &self.path, self.replace),
             Unnamed::Temporary(file) if self.replace => {
@@ -73,6 +78,14 @@ impl Output {
             }
             Unnamed::Temporary(file) => file.persist_noclobber(&self.path).map(drop).map_err(Into::into),
         }
+    }
+}
+
+/// Is there nothing, a file, or a link to whatever, which is replaced and not followed?
+fn is_replaceable(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_symlink() => Err(io::ErrorKind::Unsupported.into()),
+        _ => Ok(()),
     }
 }
 
@@ -128,6 +141,19 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"d");
         drop(Output::create(&path, true).unwrap());
         assert_eq!(count(), 1, "nothing is left of one that was given up");
+    }
+
+    #[test]
+    fn what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(Output::create(&path, true).err().unwrap().kind(), io::ErrorKind::Unsupported);
+        let late = folder.path().join("late");
+        let output = Output::create(&late, true).unwrap();
+        std::fs::rename(&path, &late).unwrap();
+        assert_eq!(output.finish().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert!(!late.symlink_metadata().unwrap().is_file());
     }
 
     #[test]

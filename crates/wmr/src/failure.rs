@@ -106,6 +106,10 @@ pub fn of_attach(error: AttachError) -> Failure {
             .advise(format!("tracer: process {tracer}")),
         AttachError::NotStopped(laggard) => {
             let why = match laggard.state {
+                // `__refrigerator`, `do_freezer_trap`, as its kernel has it.
+                _ if ["refrigerator", "freezer"].iter().any(|name| laggard.wchan.contains(name)) => {
+                    "its cgroup is frozen"
+                }
                 'D' => "it waits in the kernel, for a disk or for a child that vfork made",
                 'R' => "it waits for a processor: the machine is busy",
                 _ => "it did not answer",
@@ -120,7 +124,7 @@ pub fn of_attach(error: AttachError) -> Failure {
             let (needed, limit) = (scaled(needed), scaled(limit));
             let message = format!("a copy of process {pid} needs {needed}, above the limit of {limit}");
             Failure::new(code::FAILED, message)
-                .advise("what no clone of it has is copied before it is looked at")
+                .advise("what is copied is held in memory while it is looked at")
                 .advise(format!(
                     "where there is room for it: {}",
                     again("", &format!(" --max-memory {gib}G"))

@@ -142,9 +142,9 @@ pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> A
         return AttachError::Traced { pid, tracer: status.tracer, name: name.trim_end().to_owned() };
     }
     let own = ProcDir::open(std::process::id() as i32).and_then(|own| own.status()).unwrap_or_default();
-    // The kernel gives the directory of an undumpable process to root.
+    // The kernel gives the files of an undumpable process to root, if not the directory.
     use std::os::unix::fs::MetadataExt;
-    let owner = std::fs::metadata(dir.path(".")).map_or(status.uid, |metadata| metadata.uid());
+    let owner = std::fs::metadata(dir.path("mem")).map_or(status.uid, |metadata| metadata.uid());
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
     AttachError::NotPermitted(Box::new(Denied {
         pid,

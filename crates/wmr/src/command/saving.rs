@@ -20,6 +20,9 @@ pub fn default_path(target: &Target, ending: &str) -> PathBuf {
 
 /// Fails before anything is looked at when the file could not be written afterwards.
 pub fn create(path: &Path, replace: bool) -> Result<Output, Failure> {
+    // Above a limit (`ulimit -f`) writing is to fail, as on a full disk, and not to kill.
+    // SAFETY: sets no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     Output::create(path, replace).map_err(|error| refused(path, &error))
 }
 
@@ -54,6 +57,8 @@ pub fn shown(path: &Path) -> String {
     text::shown(&path.to_string_lossy())
 }
 
+const ELSEWHERE: &str = "another place: -o FILE";
+
 pub fn refused(path: &Path, error: &io::Error) -> Failure {
     let failure = |code, why: &str| Failure::new(code, format!("cannot write {}: {why}", shown(path)));
     match error.kind() {
@@ -63,9 +68,13 @@ pub fn refused(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             failure(code::FAILED, &error.to_string())
                 .advise("nothing is left of it, and the process goes on unharmed")
-                .advise("another place: -o FILE")
+                .advise(ELSEWHERE)
         }
-        io::ErrorKind::PermissionDenied => failure(code::NOT_PERMITTED, &error.to_string()),
+        io::ErrorKind::Unsupported => failure(code::FAILED, "it is there and is no file"),
+        io::ErrorKind::PermissionDenied => failure(code::NOT_PERMITTED, &error.to_string()).advise(ELSEWHERE),
+        io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem => {
+            failure(code::FAILED, &error.to_string()).advise(ELSEWHERE)
+        }
         _ => failure(code::FAILED, &error.to_string()),
     }
 }

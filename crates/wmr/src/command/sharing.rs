@@ -129,7 +129,7 @@ pub fn told_by_note(told_by: ToldBy) -> &'static str {
 
 pub fn run(word: &OsStr, as_csv: bool, options: &Options) -> Result<Answer, Failure> {
     let Some(pid) = open::pid(word)? else {
-        return Err(Failure::new(code::USAGE, "a core file does not tell who shares its memory")
+        return Err(Failure::new(code::USAGE, "a file does not tell who shares the memory")
             .advise("--sharing is for processes"));
     };
     // Before there are clones, which share all pages.
