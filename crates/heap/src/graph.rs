@@ -15,6 +15,7 @@ pub mod reach;
 mod region;
 pub mod sizes;
 pub(crate) mod statics;
+pub mod subtrees;
 pub mod tree;
 pub mod ways;
 
@@ -28,6 +29,7 @@ pub use fold::{Fold, Part};
 pub use paths::{Merged, Step};
 pub use reach::Reach;
 pub use sizes::Sizes;
+pub use subtrees::Subtrees;
 pub use tree::{Branch, Hanging};
 pub use ways::ways;
 

@@ -19,7 +19,7 @@ pub use origin::{Origin, Origins};
 pub use place::Place;
 pub use view::View;
 
-use crate::graph::{Dominators, ROOT, Reach};
+use crate::graph::{Dominators, Reach, Subtrees};
 use crate::held::Held;
 use crate::routes::{Route, RouteId, Routes, Step};
 use inspect::Verdict;
@@ -77,7 +77,7 @@ struct Candidate {
 struct Search<'a> {
     view: &'a View<'a>,
     routes: &'a Routes,
-    dominators: &'a Dominators,
+    subtrees: Subtrees,
     retained: &'a [u64],
     /// Bytes of all that is reached.
     total: u64,
@@ -88,7 +88,8 @@ pub fn find(held: &Held, reach: &Reach, dominators: &Dominators, retained: &[u64
     let routes = Routes::find(held, reach);
     let Some(view) = View::new(held, reach) else { return Vec::new() };
     let total = routes.list.iter().map(|route| route.bytes).sum();
-    let search = Search { view: &view, routes: &routes, dominators, retained, total };
+    let subtrees = Subtrees::of(dominators);
+    let search = Search { view: &view, routes: &routes, subtrees, retained, total };
     let candidates = search.candidates();
     let mut found = search.judge(&candidates);
     let atexit = atexit::find(&search);
@@ -282,29 +283,11 @@ impl Search<'_> {
         judge::judge(self, candidates, &nodes, &bytes)
     }
 
-    /// What would be freed if the containers went and with them their entries, those that others hold as well
-    /// not counted twice.
+    /// What would be freed if the containers went and with them their entries. What hangs on another of them goes
+    /// with that: links of a chain, whatever lies between them, and entries that nobody else holds.
     fn retained_with(&self, candidate: &Candidate, nodes: &FxHashMap<RouteId, Vec<u32>>) -> u64 {
-        let of = |route: RouteId| nodes.get(&route).map(Vec::as_slice).unwrap_or_default();
-        let idom = |node: u32| self.dominators.idom.get(node as usize).copied().unwrap_or(ROOT);
-        let own = of(candidate.route);
-        let retained = |node: u32| self.retained.get(node as usize).copied().unwrap_or(0);
-        // Of a chain the first has the others.
-        let tops = own.iter().filter(|node| self.routes.of(idom(**node)) != Some(candidate.route));
-        let containers: u64 = tops.map(|node| retained(*node)).sum();
-        let entries = candidate.entries.map(of).unwrap_or_default();
-        let apart = entries.iter().filter(|entry| {
-            // Held from elsewhere too: no container is on every path to it.
-            let mut at = idom(**entry);
-            for _ in 0..8 {
-                match self.routes.of(at) {
-                    Some(route) if route == candidate.route => return false,
-                    None => return true,
-                    _ => at = idom(at),
-                }
-            }
-            true
-        });
-        containers + apart.map(|entry| retained(*entry)).sum::<u64>()
+        let routes = [Some(candidate.route), candidate.entries].into_iter().flatten();
+        let all = routes.flat_map(|route| nodes.get(&route).into_iter().flatten().copied()).collect();
+        self.subtrees.sum(all, |node| self.retained.get(node as usize).copied().unwrap_or(0))
     }
 }

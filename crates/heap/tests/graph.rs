@@ -2,7 +2,33 @@
 
 use std::collections::BTreeSet;
 use wmr_heap::graph::paths::Merged;
-use wmr_heap::graph::{Bits, Csr, Dominators, ROOT, Reach, UNREACHED};
+use wmr_heap::graph::{Bits, Csr, Dominators, ROOT, Reach, Subtrees, UNREACHED};
+
+#[test]
+fn what_hangs_on_another_counts_once() {
+    let mut random = Random(0x1234_5678_9abc_def1);
+    for _ in 0..5_000 {
+        let (rows, roots) = graph(&mut random);
+        let graph = Csr::from_rows(&rows).expect("few edges");
+        let dominators = Dominators::of(&graph, &roots);
+        let retained = dominators.retained(|node| u64::from(node) + 1);
+        let nodes: Vec<u32> = (0..rows.len() as u32).filter(|_| random.below(3) == 0).collect();
+        // All that goes with any of them, each once.
+        let mut gone = BTreeSet::new();
+        for node in reachable(&rows, &roots, None) {
+            let mut at = node;
+            while at != ROOT {
+                if nodes.contains(&at) {
+                    gone.insert(node);
+                }
+                at = dominators.idom[at as usize];
+            }
+        }
+        let expected: u64 = gone.iter().map(|node| u64::from(*node) + 1).sum();
+        let sum = Subtrees::of(&dominators).sum(nodes.clone(), |node| retained[node as usize]);
+        assert_eq!(sum, expected, "{nodes:?} of {rows:?} from {roots:?}");
+    }
+}
 
 /// A generator that is the same each time (xorshift64*).
 struct Random(u64);
