@@ -251,7 +251,9 @@ impl Walk<'_, '_> {
                 // Where the counter follows, it tells how long the array is.
                 let room = count_at.map_or(0, |at| at.wrapping_sub(head));
                 let bytes = if room <= MAX_ARRAY * 8 { room.max(count * 8) } else { count * 8 };
-                self.out.arrays.push(head..head.saturating_add(bytes));
+                let array = head..head.saturating_add(bytes);
+                let is_known = self.out.arrays.last().is_some_and(|last| last.contains(&head));
+                self.out.arrays.extend((!is_known).then_some(array));
                 for i in 0..count {
                     let object = self.reader.u64(head.wrapping_add(i * 8)).unwrap_or(0);
                     self.push(list, object);
@@ -335,6 +337,7 @@ impl Walk<'_, '_> {
                 8 => self.static_chain(image, at),
                 160 => self.list(&list("", "", Shape::Chains(TUPLE_LINK, 8), "tuple"), at, None),
                 640 => {
+                    self.out.arrays.push(at..at.saturating_add(size));
                     let count = counters.iter().min_by_key(|c| gap(**c, (at, size))).map(|c| c.0);
                     let kind = self.static_array_kind(image, at);
                     self.list(&list("", "", Shape::Array, kind), at, count);

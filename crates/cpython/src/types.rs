@@ -194,7 +194,9 @@ impl<'t> Types<'t> {
             }
             has_metaclass = true;
         }
-        if tp_flags & flags::READY == 0 && own_type != 0 {
+        // Some of C's types are never made ready, yet have instances: those of lru_cache's entries up to 3.9, of
+        // cmp_to_key's keys, of 2.7's list iterators until one is asked for an attribute.
+        if tp_flags & flags::READY == 0 && (!is_static || has_metaclass) {
             return None;
         }
         if !is_static && !self.in_used_block(inner, reader, addr, own_type) {

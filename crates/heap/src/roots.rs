@@ -217,9 +217,10 @@ struct Found<'a> {
     roots: Vec<Root>,
     outside: FxHashMap<u32, Outside>,
     state: State,
-    /// Ranges of memory that are looked at by themselves, or hold nothing: the interpreter's structures, and
-    /// the ends of free lists, where the pointers of what was taken from them are still.
+    /// Ranges of memory that are looked at by themselves: the interpreter's structures.
     elsewhere: Vec<Range<u64>>,
+    /// Arrays of free lists, which hold nothing: behind their ends are pointers to what was taken from them.
+    free_lists: Vec<Range<u64>>,
 }
 
 impl Found<'_> {
@@ -283,10 +284,12 @@ pub fn find(target: &Target, inspection: &Inspection, graph: &Graph) -> Roots {
         outside: FxHashMap::default(),
         state: inspection.python.as_ref().map(Python::state).unwrap_or_default(),
         elsewhere: Vec::new(),
+        free_lists: inspection.python.iter().flat_map(|python| python.free_lists(target).arrays).collect(),
     };
     found.elsewhere.extend(found.state.ranges());
-    found.elsewhere.extend(inspection.python.iter().flat_map(|python| python.free_lists(target).arrays));
-    found.elsewhere.sort_by_key(|range| range.start);
+    for ranges in [&mut found.elsewhere, &mut found.free_lists] {
+        ranges.sort_by_key(|range| range.start);
+    }
     found.modules();
     // Other static objects are met on the way, and what only looks like one is not.
     for ty in inspection.census.types.iter().filter(|ty| inspection.blocks.find(ty.addr).is_none()) {

@@ -475,3 +475,50 @@ fn what_is_no_object_has_no_path() {
     assert!(said_of(&["what-if", &pid, "--without", "bytes < 0"]).contains("no Python object is"));
     assert!(said_of(&["refs", &pid, "0x10", "--depth", "0"]).starts_with("exit 2"));
 }
+
+/// Entries are C structures of a type that is never made ready up to 3.9.
+#[test]
+fn entries_of_a_cache_hang_on_it() {
+    let script = r#"
+import functools
+class Value(object): pass
+@functools.lru_cache(maxsize=100)
+def load(n): return Value()
+VALUES = [id(load(n)) for n in range(50)]
+print('%d' % VALUES[7])
+del VALUES
+"#;
+    for tag in ["3.6", "3.8", "3.9", "3.11", "3.13"] {
+        let (_target, pid, said) = spawn(tag, script);
+        let path = json(&["path", &pid, &said[0].to_string()]);
+        let first = &path["paths"][0];
+        assert_eq!(first["root"]["name"], "__main__", "{tag}: {first}");
+        let steps: Vec<&Value> = rows(first, "steps").iter().map(|step| &step["via"]["value"]).collect();
+        assert_eq!((steps.first(), steps.last()), (Some(&&json!("load")), Some(&&json!("result"))), "{tag}");
+        let types = json(&["retained", &pid, "--by", "type"]);
+        let caches = rows(&types, "rows").iter().find(|row| row["type"] == "functools._lru_cache_wrapper");
+        assert!(caches.unwrap()["retained"].as_u64() > Some(50 * 100), "{tag}: {caches:?}");
+    }
+}
+
+/// What was taken from a free list is pointed to from there still. These lists have a reference that nobody has, so
+/// that it is looked for everywhere.
+#[test]
+fn a_free_list_holds_nothing() {
+    let script = r#"
+import ctypes
+lists = [[] for n in range(60)]
+while lists: lists.pop()
+lost = [[n] for n in range(40)]
+for one in lost: ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+print(' '.join(str(id(one)) for one in lost))
+del lost, one
+"#;
+    for tag in ["2.7", "3.8", "3.9", "3.11", "3.12", "3.13", "3.14"] {
+        let (_target, pid, said) = spawn(tag, script);
+        for list in said.iter().step_by(3) {
+            let text = stdout(&mut wmr(&["path", &pid, &list.to_string()]));
+            assert!(!text.contains("free_list") && !text.contains("freelist"), "{tag}: {text}");
+        }
+    }
+}

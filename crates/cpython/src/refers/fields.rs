@@ -119,8 +119,16 @@ fn is_class(model: &Model, reader: &mut Reader, ty: u64) -> bool {
     ) else {
         return false;
     };
-    // The longest header of a string; text that is not ASCII is in a UTF-8 cache.
-    let inside = text.wrapping_sub(name) <= 96;
+    let inside = match model.is_two() {
+        // C makes no such types there; the name is bytes.
+        true => text.wrapping_sub(name) <= 96,
+        // Exactly: a C type's copy of its name may lie right behind the name object.
+        false => {
+            let headers = [l.ascii.map(|a| a.size), l.compact.map(|c| c.size)];
+            headers.into_iter().flatten().any(|header| text == name.wrapping_add(header))
+        }
+    };
+    // Text that is not ASCII is in a UTF-8 cache.
     let mut cached = || l.compact.and_then(|c| reader.u64(name.wrapping_add(c.utf8)).ok()) == Some(text);
     inside || cached()
 }

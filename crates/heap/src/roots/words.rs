@@ -11,24 +11,34 @@ use std::ops::Range;
 use wmr_cpython::locate::for_each_word;
 use wmr_memory::Mapping;
 
+/// What of a range is in none of the others, which are disjoint and in address order.
+fn without(range: Range<u64>, others: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut rest = Vec::new();
+    let mut at = range.start;
+    let first = others.partition_point(|other| other.end <= at);
+    for other in others[first..].iter().take_while(|other| other.start < range.end) {
+        rest.push(at..other.start.max(at));
+        at = other.end.max(at);
+    }
+    rest.push(at..range.end.max(at));
+    rest
+}
+
 impl Found<'_> {
     pub(super) fn scan(&mut self, range: Range<u64>, holder: impl Fn(&Self, u64) -> Holder) {
         let mut reader = self.target.reader();
-        for_each_word(&mut reader, range, |at, word| {
-            self.word(word, |found| holder(found, at));
-        });
+        for range in without(range, &self.free_lists) {
+            for_each_word(&mut reader, range, |at, word| {
+                self.word(word, |found| holder(found, at));
+            });
+        }
     }
 
-    /// The same but for what holds nothing, and what was looked at already.
+    /// The same but for what is looked at by itself.
     fn scan_others(&mut self, range: Range<u64>, holder: impl Fn(u64) -> Holder) {
-        let mut at = range.start;
-        let first = self.elsewhere.partition_point(|other| other.end <= at);
-        let within = self.elsewhere[first..].iter().take_while(|other| other.start < range.end);
-        for other in within.cloned().collect::<Vec<_>>() {
-            self.scan(at..other.start.max(at), |_, at| holder(at));
-            at = other.end.max(at);
+        for range in without(range, &self.elsewhere) {
+            self.scan(range, |_, at| holder(at));
         }
-        self.scan(at..range.end.max(at), |_, at| holder(at));
     }
 
     pub(super) fn globals(&mut self) {
