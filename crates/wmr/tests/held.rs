@@ -368,7 +368,7 @@ del node, last, n
     let (_target, pid, said) = spawn("3.11", script);
     let deep = said[0].to_string();
     let ring = said[1].to_string();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &["path", &pid, &deep],
         &["path", &pid, &ring],
         &["path", &pid, "--type", "Node"],
@@ -379,6 +379,7 @@ del node, last, n
         &["retained", &pid, "--by", "module"],
         &["tree", &pid],
         &["what-if", &pid, "--without", "type = '__main__.Ring'"],
+        &["leaks", &pid, "--story", &deep],
     ];
     let documents = commands.map(|command| {
         let text = stdout(wmr(command).arg("--json"));
@@ -396,6 +397,9 @@ del node, last, n
     let lists = rows(&documents[3], "tree").iter().find(|row| row["objects"].as_u64() > Some(140_000));
     assert_eq!(lists.map(|row| (&row["by"], &row["chain"])), Some((&json!("[i]"), &json!(true))));
     assert_eq!(documents[9]["freed"]["count"], json!(150_000));
+    let story = rows(&documents[10], "steps");
+    let skipped: u64 = story.iter().filter_map(|step| step["skipped"].as_u64()).sum();
+    assert_eq!((story.len() as u64 + skipped, story.len()), (299_992, 200));
 }
 
 #[test]

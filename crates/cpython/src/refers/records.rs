@@ -334,7 +334,9 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
         Some(spec) => (Strength::Weak, spec),
         None => (Strength::Strong, spec),
     };
-    let (path, label) = spec.split_once('=').unwrap_or((spec, spec));
+    // What decides whether it is there is no part of its name.
+    let name = &spec[..spec.find(['?', '!']).unwrap_or(spec.len())];
+    let (path, label) = spec.split_once('=').unwrap_or((spec, name));
     let (path, when) = match path.split_once('?') {
         Some((path, flag)) => (path, Some(u32::try_from(table.offset(of, flag)?).ok()?)),
         None => (path, None),

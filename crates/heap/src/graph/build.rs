@@ -163,6 +163,20 @@ impl Graph {
             (left_out, maybe)
         };
         let (csr, answers) = Csr::build(nodes, || target.reader(), fill)?;
+        // What only looks like a static object is referred to by nobody. It does not say how often others are.
+        let mut reader = target.reader();
+        for node in self.blocks..nodes {
+            let object = self.object(inspection, model, &mut reader, node);
+            let is_met = referred[node as usize].load(Relaxed) > 0;
+            let Some(object) = object.filter(|object| !is_met && object.shape.family != Family::Type) else {
+                continue;
+            };
+            of_one(&mut reader, node, node, &object, &mut |edge| {
+                if let (Strength::Strong, Some(to)) = (edge.strength, edge.object) {
+                    referred[to as usize].fetch_sub(1, Relaxed);
+                }
+            });
+        }
         for (left_out, maybe) in answers {
             self.left_out += left_out;
             for to in maybe {

@@ -22,19 +22,25 @@ pub struct Step {
     pub type_name: String,
     /// The root's name, or how the step before refers to this one.
     pub by: String,
+    /// Steps before this one that are left out: nobody reads a chain of a million.
+    pub skipped: u64,
     pub status: Status,
     pub why: Option<String>,
     /// The reference that leads here is one of those that should perhaps have been cleared.
     pub suspect: bool,
 }
 
+/// Steps from the root on, and up to the object, that are told.
+const TOLD: usize = 100;
+
 /// `None` when no root leads there.
 pub fn tell(view: &View, node: u32) -> Option<Vec<Step>> {
     let path = view.reach.path(node);
-    let mut steps = Vec::with_capacity(path.len());
-    let mut before: Option<u32> = None;
-    for node in path {
+    let mut steps = Vec::new();
+    let gap = TOLD..path.len().saturating_sub(TOLD).max(TOLD);
+    for (at, &node) in path.iter().enumerate().filter(|(at, _)| !gap.contains(at)) {
         let held = view.held;
+        let before = at.checked_sub(1).map(|before| path[before]);
         let by = match before {
             None => held.root_name(node),
             Some(from) => held
@@ -47,11 +53,11 @@ pub fn tell(view: &View, node: u32) -> Option<Vec<Step>> {
             addr: view.addr(node).unwrap_or(0),
             type_name: held.type_name(node).to_owned(),
             by,
+            skipped: if at == gap.end { gap.len() as u64 } else { 0 },
             status,
             why,
             suspect: false,
         });
-        before = Some(node);
     }
     if steps.is_empty() {
         return None;
@@ -108,6 +114,7 @@ mod tests {
             addr: 0,
             type_name: String::new(),
             by: String::new(),
+            skipped: 0,
             status: status(c),
             why: None,
             suspect: false,

@@ -5,7 +5,7 @@ use crate::cli::Options;
 use crate::command::{address, answer, holders, title};
 use crate::document::hex;
 use crate::failure::{Failure, code};
-use crate::numbers::scaled;
+use crate::numbers::{grouped, scaled};
 use crate::open::{Subject, open};
 use crate::screen::{Look, Screen};
 use crate::text::{cut, shown, wrap};
@@ -34,6 +34,9 @@ struct Row {
     name: String,
     /// Of the first its root, else how the one before refers to it.
     by: String,
+    /// Steps before it that are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<u64>,
     /// `not leaking`, `unknown`, `leaking`.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,7 @@ pub fn run(word: &OsStr, addr: &str, options: &Options) -> Result<Answer, Failur
         addr: hex(step.addr),
         name: step.type_name.clone(),
         by: step.by.clone(),
+        skipped: Some(step.skipped).filter(|skipped| *skipped > 0),
         status: match step.status {
             Status::NotLeaking => "not leaking",
             Status::Unknown => "unknown",
@@ -81,6 +85,9 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
         return out;
     }
     for step in &body.steps {
+        if let Some(skipped) = step.skipped {
+            out.push_str(&format!("    … {} steps\n", grouped(skipped)));
+        }
         // What stands between needed and leaking is underlined, as the reference to look at.
         let mark = if step.suspect { "?" } else { " " };
         let right = format!("{}  {}", step.status, step.addr);
