@@ -129,16 +129,15 @@ pub fn write_snapshot(
 
 impl Facts {
     /// The arguments are values, and registers may hold eight bytes of one. Programs also write what they
-    /// are about into their threads' names, and over the first argument: what is not the program's name.
+    /// are about into their threads' names, and over the first argument: what is not the program's name, and
+    /// what stands before that.
     fn redact(&mut self, redact: &dyn Redact) {
         const STRIPPED: &[u8] = b"[stripped]";
         self.stripped = true;
-        let of_path = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
-        let program = of_path(&self.process.exe);
+        let program = last_part(&self.process.exe).to_vec();
         for (i, argument) in self.process.cmdline.iter_mut().enumerate() {
-            if i > 0 || !program.starts_with(&of_path(argument)) {
-                *argument = STRIPPED.to_vec();
-            }
+            let name = program_name(argument, &program).filter(|_| i == 0);
+            *argument = name.unwrap_or(STRIPPED).to_vec();
         }
         for thread in &mut self.threads {
             if !program.starts_with(&thread.name) {
@@ -149,6 +148,16 @@ impl Facts {
             }
         }
     }
+}
+
+/// Of a path, what is behind its last slash.
+fn last_part(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// What of a first argument is the program's name, or begins it: `python` of `/usr/bin/python`.
+fn program_name<'a>(argument: &'a [u8], program: &[u8]) -> Option<&'a [u8]> {
+    Some(last_part(argument)).filter(|name| !name.is_empty() && program.starts_with(name))
 }
 
 /// Programs and libraries with a file.
@@ -430,6 +439,16 @@ impl Out<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_title_is_no_name_of_a_program() {
+        let name = |title: &'static str| program_name(title.as_bytes(), b"python3.11");
+        assert_eq!(name("/usr/bin/python3"), Some(&b"python3"[..]));
+        assert_eq!(name("hunter2/python3.11"), Some(&b"python3.11"[..]));
+        for title in ["worker: GET /reset/hunter2/", "hunter2", "python3.11: hunter2", "", "/"] {
+            assert_eq!(name(title), None, "{title}");
+        }
+    }
 
     #[test]
     fn pieces_end_at_round_addresses() {
