@@ -179,7 +179,7 @@ layouts! {
         list: ListLayout = "PyListObject" { ob_item, allocated }
         tuple: TupleLayout = "PyTupleObject" { ob_item; ob_hash }
         dict: DictLayout = "PyDictObject" {; ma_used, ma_keys, ma_values, ma_mask, ma_table, ma_smalltable }
-        set: SetLayout = "PySetObject" { fill, used, mask, table, smalltable }
+        set: SetLayout = "PySetObject" { fill, used, mask, table, smalltable; hash }
         long: LongLayout = "PyLongObject" {; ob_digit, long_value }
         type_object: TypeLayout = "PyTypeObject" {
             tp_name, tp_basicsize, tp_itemsize, tp_dealloc, tp_flags, tp_weaklistoffset, tp_members, tp_base, tp_dict,
@@ -257,7 +257,7 @@ layouts! {
         buffered: BufferedLayout = "buffered" { buffer, buffer_size, lock }
         decimal: DecimalLayout = "PyDecObject" { dec }
         datetime: DateTimeLayout = "PyDateTime_DateTime" { hastzinfo, tzinfo }
-        mpd: MpdLayout = "mpd_t" { flags, alloc, data }
+        mpd: MpdLayout = "mpd_t" { flags, exp, len, alloc, data }
         element: ElementLayout = "ElementObject" { text, tail, extra }
         element_extra: ElementExtraLayout = "ElementObjectExtra" { attrib, length, allocated, children, inline_children = "_children" }
         cdata: CDataLayout = "tagCDataObject" { b_ptr, b_size, b_value; b_needsfree }

@@ -9,6 +9,7 @@ pub mod family;
 pub mod frames;
 pub mod freelists;
 pub mod gc;
+pub mod hashing;
 pub mod interned;
 pub mod layout;
 pub mod locate;

@@ -9,10 +9,11 @@
 mod blocks;
 
 use crate::Inspection;
+use crate::type_objects::all_types;
 use blocks::Splitter;
 use rayon::prelude::*;
 use std::ops::Range;
-use wmr_cpython::types::named_by;
+use wmr_cpython::types::{Type, named_by};
 use wmr_memory::{Backing, Image, Redact, Target};
 
 /// What happens to the bytes of a range.
@@ -26,14 +27,16 @@ enum Fate {
     Fields = 3,
     /// Every bit set: -1, the hash of what was not hashed yet.
     Ones = 4,
+    /// Entries of a dict's table, three words each: the hash becomes -1, key and value are kept.
+    Entries = 5,
 }
 
 impl Fate {
     fn of(edge: u64) -> Fate {
-        [Fate::Keep, Fate::Zero, Fate::Addresses, Fate::Fields][..]
+        [Fate::Keep, Fate::Zero, Fate::Addresses, Fate::Fields, Fate::Ones][..]
             .get((edge & 7) as usize)
             .copied()
-            .unwrap_or(Fate::Ones)
+            .unwrap_or(Fate::Entries)
     }
 }
 
@@ -51,7 +54,7 @@ pub struct Strip {
     edges: Vec<u64>,
     /// Kept whatever the edges say: names. In order, not overlapping.
     names: Vec<Range<u64>>,
-    /// Zeroed whatever the edges say: the key of the hashes, by which short texts could be found again.
+    /// Zeroed whatever the edges say: what hashes were made with, by which short texts could be found again.
     keys: Vec<Range<u64>>,
     /// Where an address may point. In order.
     mapped: Vec<Range<u64>>,
@@ -67,9 +70,14 @@ impl Strip {
             }
         }
         let mut objects = Vec::new();
+        // Of those without instances, too: they are listed by their names.
+        let types = match &inspection.model {
+            Some(model) => all_types(target, inspection, model),
+            None => Vec::new(),
+        };
         if let Some(model) = &inspection.model {
             let mut reader = target.reader();
-            for ty in &inspection.census.types {
+            for ty in &types {
                 let (named, text) = named_by(model, &mut reader, ty);
                 objects.extend(named);
                 strip.names.push(text);
@@ -81,15 +89,13 @@ impl Strip {
         let splitter = Splitter::new(target, inspection, &objects);
         let spans = 0..inspection.blocks.spans().len();
         let mut edges: Vec<Vec<u64>> = spans.into_par_iter().map(|span| splitter.span(span)).collect();
-        edges.push(around(target, inspection));
+        edges.push(around(target, inspection, &types));
         strip.edges.reserve_exact(edges.iter().map(Vec::len).sum());
         // Each is let go when it has been copied.
         edges.into_iter().for_each(|list| strip.edges.extend(list));
         strip.edges.par_sort_unstable();
-        if let Ok(python) = &inspection.python
-            && let Some(key) = python.image(target).and_then(|image| image.symbol("_Py_HashSecret"))
-        {
-            strip.keys.push(key..key + 24);
+        if let Ok(python) = &inspection.python {
+            strip.keys = python.hash_keys(target);
         }
         strip
     }
@@ -107,11 +113,13 @@ impl Strip {
         if is_small_number(word) { word } else { self.address(word) }
     }
 
-    fn apply(&self, fate: Fate, addr: u64, bytes: &mut [u8]) {
+    /// `from`: where what has this fate begins, as entries are told apart by that.
+    fn apply(&self, fate: Fate, from: u64, addr: u64, bytes: &mut [u8]) {
         let filter: fn(&Strip, u64) -> u64 = match fate {
             Fate::Keep => return,
             Fate::Zero => return bytes.fill(0),
             Fate::Ones => return bytes.fill(0xff),
+            Fate::Entries => return without_hashes(addr.saturating_sub(from), bytes),
             Fate::Addresses => Strip::address,
             Fate::Fields => Strip::field,
         };
@@ -124,6 +132,19 @@ impl Strip {
             *word = filter(self, u64::from_le_bytes(*word)).to_le_bytes();
         }
         tail.fill(0);
+    }
+}
+
+/// Makes the first word of every three -1; the bytes begin that far from the first entry.
+fn without_hashes(behind: u64, bytes: &mut [u8]) {
+    const ENTRY: u64 = 24;
+    let mut at = 0;
+    while at < bytes.len() {
+        let within = (behind + at as u64) % ENTRY;
+        let hash = 8u64.saturating_sub(within) as usize;
+        let end = bytes.len().min(at + hash);
+        bytes[at..end].fill(0xff);
+        at = at.saturating_add((ENTRY - within) as usize);
     }
 }
 
@@ -157,12 +178,13 @@ impl Redact for Strip {
             .collect();
         // The edge in force at `addr` is the last one that is not behind it.
         let mut next = self.edges.partition_point(|&edge| edge >> 3 <= addr);
-        let mut fate = next.checked_sub(1).map_or(Fate::Zero, |i| Fate::of(self.edges[i]));
+        let (mut from, mut fate) =
+            next.checked_sub(1).map_or((addr, Fate::Zero), |i| (self.edges[i] >> 3, Fate::of(self.edges[i])));
         let mut at = addr;
         while at < end {
             let until = self.edges.get(next).map_or(end, |edge| edge >> 3).min(end);
-            self.apply(fate, at, &mut bytes[(at - addr) as usize..(until - addr) as usize]);
-            at = until;
+            self.apply(fate, from, at, &mut bytes[(at - addr) as usize..(until - addr) as usize]);
+            (at, from) = (until, until);
             fate = self.edges.get(next).map_or(fate, |&edge| Fate::of(edge));
             next += 1;
         }
@@ -180,7 +202,7 @@ impl Redact for Strip {
 }
 
 /// Everything outside of the spans of the allocators.
-fn around(target: &Target, inspection: &Inspection) -> Vec<u64> {
+fn around(target: &Target, inspection: &Inspection, types: &[Type]) -> Vec<u64> {
     let mut edges = Vec::new();
     let spans = inspection.blocks.spans();
     let mut give = |range: Range<u64>, fate: Fate| {
@@ -196,7 +218,7 @@ fn around(target: &Target, inspection: &Inspection) -> Vec<u64> {
             edges.push(edge(at, fate));
         }
     };
-    let kept = kept(target, inspection);
+    let kept = kept(target, inspection, types);
     for mapping in target.mappings.iter().filter(|mapping| mapping.end <= TOP) {
         let mut at = mapping.start;
         let first = kept.partition_point(|(range, _)| range.end <= at);
@@ -219,7 +241,7 @@ fn around(target: &Target, inspection: &Inspection) -> Vec<u64> {
 }
 
 /// Ranges outside of the allocators' spans that have structure, in order, not overlapping.
-fn kept(target: &Target, inspection: &Inspection) -> Vec<(Range<u64>, Fate)> {
+fn kept(target: &Target, inspection: &Inspection, types: &[Type]) -> Vec<(Range<u64>, Fate)> {
     let mut whole: Vec<Range<u64>> = Vec::new();
     if let Ok(python) = &inspection.python {
         whole.extend(python.image(target).into_iter().flat_map(Image::writable));
@@ -228,7 +250,7 @@ fn kept(target: &Target, inspection: &Inspection) -> Vec<(Range<u64>, Fate)> {
     }
     if let Some(model) = &inspection.model {
         let size = model.layout.type_object.size;
-        whole.extend(inspection.census.types.iter().map(|ty| ty.addr..ty.addr.saturating_add(size)));
+        whole.extend(types.iter().map(|ty| ty.addr..ty.addr.saturating_add(size)));
     }
     if let Ok(glibc) = &inspection.glibc {
         /// `struct malloc_state` has 2,176 to 2,200 bytes (glibc 2.28 to 2.43).
@@ -292,8 +314,9 @@ mod tests {
             (0x1010, Fate::Ones),
             (0x1018, Fate::Addresses),
             (0x1030, Fate::Fields),
+            (0x1050, Fate::Entries),
         ]);
-        let mut bytes = vec![b'x'; 0x50];
+        let mut bytes = vec![b'x'; 0x80];
         bytes[0x28..0x30].copy_from_slice(&0x7f00_0000_1234u64.to_le_bytes());
         bytes[0x30..0x38].copy_from_slice(&0x7f00_0000_1235u64.to_le_bytes());
         bytes[0x38..0x40].copy_from_slice(&300u64.to_le_bytes());
@@ -304,9 +327,11 @@ mod tests {
         assert_eq!(bytes[0x10..0x18], [0xff; 8]);
         assert_eq!(bytes[0x18..0x28], *b"\0\0\0\0\0\0\0\0\0\0xxxx\0\0");
         assert_eq!(bytes[0x28..0x40], whole[0x28..0x40]);
-        assert_eq!(bytes[0x40..], [0; 0x10]);
+        assert_eq!(bytes[0x40..0x50], [0; 0x10]);
+        let entry = [[0xff; 8], [b'x'; 8], [b'x'; 8]].concat();
+        assert_eq!(bytes[0x50..], [entry.clone(), entry].concat());
         // The same in pieces, cut anywhere on a word.
-        for cut in (8..0x50).step_by(8) {
+        for cut in (8..0x80).step_by(8) {
             let mut pieces = whole.clone();
             let (left, right) = pieces.split_at_mut(cut);
             strip.bytes(0x1000, left);

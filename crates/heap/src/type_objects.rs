@@ -68,7 +68,7 @@ pub fn type_objects(target: &Target, inspection: &Inspection) -> Vec<TypeObject>
 }
 
 /// Heap types are in blocks, static ones in the data of images, where a word has the address of a type of types.
-fn all_types(target: &Target, inspection: &Inspection, model: &Model) -> Vec<Type> {
+pub(crate) fn all_types(target: &Target, inspection: &Inspection, model: &Model) -> Vec<Type> {
     let census = &inspection.census;
     let registry = Types::new(target, model, &inspection.blocks);
     let mut cache = TypeCache::new(&registry, target.reader());

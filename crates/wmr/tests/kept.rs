@@ -380,6 +380,126 @@ fn no_secret_survives_in_a_stripped_file() {
     }
 }
 
+/// A process's picture in two files, and what the second one holds, which is stripped.
+fn stripped(target: &Target, folder: &Path) -> ([String; 2], Vec<u8>) {
+    let pid = target.pid().to_string();
+    let [whole, stripped] = ["whole", "stripped"].map(|name| path(folder, name));
+    stdout(&mut wmr(&["snapshot", &pid, "-o", &whole, "--force"]));
+    stdout(&mut wmr(&["snapshot", &pid, "-o", &stripped, "--force", "--strip-values"]));
+    let bytes = unpacked(Path::new(&stripped));
+    ([whole, stripped], bytes)
+}
+
+/// The configuration has the command line, code of `-c` and all.
+#[test]
+fn nothing_of_the_command_line_survives_in_a_stripped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut looked_at = 0;
+    for tag in ["2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"] {
+        let Some(python) = python(tag) else { continue };
+        let mut command = python.command();
+        command.args(["-c", &format!("password = '{SECRET}'\n{READY}"), &format!("--password={SECRET}")]);
+        command.env("PYTHONWARNINGS", format!("ignore:{SECRET}"));
+        let target = Target::start(command).unwrap();
+        at_rest(target.pid()).unwrap();
+        let ([whole, _], bytes) = stripped(&target, folder.path());
+        assert_ne!(windows(&unpacked(Path::new(&whole))), [""; 0], "it was planted");
+        assert_eq!(windows(&bytes), [""; 0], "{}", python.version);
+        looked_at += 1;
+    }
+    assert!(looked_at >= 4, "{looked_at} interpreters");
+}
+
+/// Fills freed memory of every size with a mark, then makes objects there: what they do not write to has it.
+const REUSED: &str = r#"
+import sys, datetime, decimal
+def mark():
+    held = []
+    for size in list(range(16, 520, 8)) + [700, 1100, 1500, 3000]:
+        held += [(MARK * (size // 8 + 2))[:max(size - 40, 8)] for n in range(400)]
+        held += [bytearray((MARK * (size // 8 + 1))[:size - 1]) for n in range(400)]
+MARK = sys.argv[1].encode()
+class Plain(object): pass
+class Text(str): pass
+class Moment(datetime.datetime): pass
+def steps(): yield 1
+def plain(n):
+    made = Plain()
+    made.a = made.b = n
+    return made
+KINDS = [lambda n: decimal.Decimal(n), lambda n: datetime.datetime(2020, 1, 2), lambda n: datetime.time(1),
+    lambda n: Moment(2020, 1, 2), lambda n: datetime.datetime(2020, 1, 2), plain, lambda n: steps(), lambda n: {n},
+    lambda n: {n: n}, lambda n: {str(n): n}, lambda n: (n,), lambda n: 1000.0 + n, lambda n: 1000 + n, lambda n: n << 70,
+    lambda n: Text(n), lambda n: type('Named%d' % (n % 20), (), {})]
+def make():
+    mark()
+    return [[kind(n) for n in range(60)] for kind in KINDS]
+KEPT = make()
+"#;
+
+#[test]
+fn what_memory_held_before_does_not_survive_behind_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    const MARK: &[u8] = b"Q0kW9zXv";
+    for tag in ["2.7", "3.8", "3.11", "3.13", "3.15"] {
+        let python = python(tag).unwrap_or_else(|| panic!("CPython {tag} is needed"));
+        let mut command = python.command();
+        command.args(["-c", &format!("{REUSED}{READY}"), std::str::from_utf8(MARK).unwrap()]);
+        let target = Target::start(command).unwrap();
+        at_rest(target.pid()).unwrap();
+        let (files, bytes) = stripped(&target, folder.path());
+        // Eight bytes of it, wherever they begin.
+        let parts: Vec<Vec<u8>> = (0..8).map(|at| [&MARK[at..], &MARK[..at]].concat()).collect();
+        let count =
+            |bytes: &[u8]| bytes.windows(8).filter(|window| parts.iter().any(|part| part == window)).count();
+        assert!(count(&unpacked(Path::new(&files[0]))) > 10_000, "it was planted");
+        assert_eq!(count(&bytes), 0, "{}", python.version);
+    }
+}
+
+/// Short texts could be found again by their hashes, where nothing or a known number went into these.
+#[test]
+fn no_hash_of_a_text_survives_in_a_stripped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    const SEED: u32 = 3_987_654_321;
+    let script = "import sys, collections, weakref\n\
+        def key(n): return 'pin' + str(8361 + n)\n\
+        class Text(str): pass\n\
+        kept = [{1: 0, key(0): 1}, set([key(1)]), frozenset([key(2)]), (key(3),), dict.fromkeys(map(key, range(4, 99)))]\n\
+        kept += [set(map(key, range(99, 200))), collections.OrderedDict([(key(200), 1)]), Text(key(201))]\n\
+        kept += [u'pin' + str(n) for n in range(5)] + [key(203).encode('ascii')]\n\
+        hashes = [hash(key(n)) for n in range(202)] + [hash(kept[2]), hash(kept[3])] + [hash(k) for k in kept[7:]]\n\
+        for n in hashes: print(n)\n\
+        del hashes, n\n";
+    for tag in ["2.7", "3.7", "3.8", "3.11", "3.13", "3.15"] {
+        let Some(python) = python(tag) else { continue };
+        let seeded = |command: &mut Command| {
+            command.env("PYTHONHASHSEED", SEED.to_string());
+        };
+        let target = python.spawn_with(&format!("{script}{READY}"), seeded).unwrap();
+        at_rest(target.pid()).unwrap();
+        let numbers = target.truth().iter().filter_map(|line| line.parse::<i64>().ok());
+        let mut secrets: Vec<[u8; 8]> = numbers.map(i64::to_le_bytes).collect();
+        assert!(secrets.len() > 205, "{secrets:?}");
+        secrets.push(u64::from(SEED).to_le_bytes());
+        let (files, bytes) = stripped(&target, folder.path());
+        let secrets: std::collections::HashSet<&[u8]> = secrets.iter().map(|secret| &secret[..]).collect();
+        let count = |bytes: &[u8]| bytes.windows(8).filter(|window| secrets.contains(window)).count();
+        assert!(count(&unpacked(Path::new(&files[0]))) > 200, "it was there");
+        assert_eq!(count(&bytes), 0, "{}", python.version);
+        // What is counted and listed is the same without them: types without instances have their names, too.
+        for command in [&["heap", "--by", "type"][..], &["types"]] {
+            let [mut a, mut b] = [&files[0], &files[1]].map(|file| said(command, file));
+            for document in [&mut a, &mut b] {
+                document["notes"] = Value::Null;
+                document["target"]["cmdline"] = Value::Null;
+                told_by_content(document);
+            }
+            assert_eq!(b, a, "{}: {command:?}", python.version);
+        }
+    }
+}
+
 /// Takes out what is named by what is in it: native memory, of which nothing but addresses is kept.
 fn told_by_content(document: &mut Value) {
     let native =

@@ -6,7 +6,8 @@ use crate::kinds::{Domain, Sure};
 use rustc_hash::FxHashSet;
 use std::ops::Range;
 use wmr_alloc::{Block, SpanKind, State};
-use wmr_cpython::dicts::{table_bytes, values_table};
+use wmr_cpython::dicts::{keys_table, values_table};
+use wmr_cpython::entries::{keys, small_dict, small_set};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{digits, digits_at, inline_values_bytes};
@@ -49,6 +50,8 @@ enum Inside {
     Keys,
     /// References, and sizes of a byte each.
     Values,
+    /// A type object, and what its metatype adds.
+    Type,
 }
 
 /// Collects edges in address order.
@@ -88,11 +91,6 @@ impl<'a> Splitter<'a> {
         let span = &blocks.spans()[index];
         let mut edges = Edges { list: Vec::new(), reached: span.start, end: span.end };
         let (mut reader, mut remote) = (self.target.reader(), self.target.reader());
-        if let SpanKind::Slots { .. } = span.kind {
-            // Numbers and the links between free ones.
-            edges.give(span.start..span.end, Fate::Keep);
-            return edges.list;
-        }
         let mut before_free = false;
         blocks.for_each_range(index, |range, state| {
             match (span.kind, state) {
@@ -160,18 +158,12 @@ impl<'a> Splitter<'a> {
             let inside = mark.as_kind().and_then(|kind| self.fates.get(kind as usize).copied());
             match inside.unwrap_or(Inside::All(Fate::Addresses)) {
                 Inside::All(fate) => edges.give(allocation.data..data_end, fate),
-                Inside::Keys => {
-                    let bytes = table_bytes(model, reader, allocation);
-                    edges.give(
-                        allocation.data..allocation.data.saturating_add(bytes).min(data_end),
-                        Fate::Keep,
-                    );
-                }
-                Inside::Values => {
-                    let sizes = values_table(model, reader, allocation.data).sizes;
-                    edges.give(allocation.data..sizes.start.min(data_end), Fate::Zero);
-                    edges.give(sizes.start..sizes.end.min(data_end), Fate::Keep);
-                    edges.give(allocation.data..data_end, Fate::Addresses);
+                Inside::Keys => table(edges, model, reader, allocation, data_end),
+                Inside::Values => values(edges, model, reader, allocation.data, data_end),
+                Inside::Type => {
+                    let own = allocation.data.saturating_add(model.layout.type_object.size);
+                    edges.give(allocation.data..own.min(data_end), Fate::Keep);
+                    edges.give(allocation.data..data_end, Fate::Fields);
                 }
             }
         }
@@ -215,13 +207,6 @@ impl<'a> Splitter<'a> {
                 let Some(s) = str_shape(model, reader, addr) else {
                     return edges.give(head..end, Fate::Fields);
                 };
-                if self.names.contains(&addr)
-                    || s.length <= KNOWN_LENGTH
-                        && read_text(model, reader, addr, KNOWN_LENGTH as usize + 1)
-                            .is_some_and(|text| KNOWN_TEXTS.contains(&text.as_str()))
-                {
-                    return edges.give(head..end, Fate::Keep);
-                }
                 let l = &model.layout;
                 if let Some(ascii) = l.ascii {
                     edges.give(head..addr + ascii.hash, Fate::Keep);
@@ -233,28 +218,25 @@ impl<'a> Splitter<'a> {
                 let compact = if s.ascii { l.ascii.map(|a| a.size) } else { l.compact.map(|c| c.size) };
                 let fixed = if s.compact { compact.map_or(head, |size| addr + size) } else { base };
                 edges.give(head..fixed.min(end), Fate::Keep);
+                if s.compact && self.is_name(model, reader, addr, s.length) {
+                    let bytes = (s.length + 1).saturating_mul(s.kind);
+                    edges.give(fixed..fixed.saturating_add(bytes).min(end), Fate::Keep);
+                }
             }
             Family::Bytes => {
                 let l = &model.layout;
                 let data = l.old_str.map(|old| old.ob_sval).or(l.bytes.map(|bytes| bytes.ob_sval));
                 let Some(sval) = data else { return edges.give(head..end, Fate::Zero) };
-                if self.names.contains(&addr) {
-                    return edges.give(head..end, Fate::Keep);
-                }
-                if model.is_two()
-                    && read_text(model, reader, addr, KNOWN_LENGTH as usize + 1)
-                        .is_some_and(|text| KNOWN_TEXTS.contains(&text.as_str()))
-                {
-                    return edges.give(head..end, Fate::Keep);
-                }
                 // ob_size, ob_shash
                 edges.give(head..head + 8, Fate::Keep);
                 edges.give(head + 8..head + 16, Fate::Ones);
                 edges.give(head + 16..(addr + sval).min(end), Fate::Keep);
                 let length = model.size_field(remote, addr).map_or(0, i64::unsigned_abs);
+                let is_name =
+                    self.is_name(model, reader, addr, if model.is_two() { length } else { u64::MAX });
                 edges.give(
                     addr + sval..(addr + sval).saturating_add(length).saturating_add(1).min(end),
-                    Fate::Zero,
+                    if is_name { Fate::Keep } else { Fate::Zero },
                 );
                 // What a subclass adds stands behind the bytes.
                 if !shape.exact {
@@ -282,6 +264,15 @@ impl<'a> Splitter<'a> {
                 edges.give(head..value.min(end), Fate::Keep);
                 edges.give(value..end, Fate::Addresses);
             }
+            Family::Decimal => {
+                decimal(edges, model, reader, addr, end);
+                edges.give(head..base.min(end), Fate::Addresses);
+            }
+            Family::DateTime => {
+                let laid_out = self.inspection.census.laid_out_in_c(shape.id as usize);
+                date_time(edges, model, reader, addr, laid_out.into(), end);
+                self.rest(edges, reader, model, addr, base, 0, shape, end);
+            }
             Family::Plain => {
                 let hidden = self.inspection.census.laid_out_in_c(shape.id as usize);
                 if shape.itemsize > 0 {
@@ -289,10 +280,24 @@ impl<'a> Splitter<'a> {
                 }
                 let hidden = addr.saturating_add(hidden.into()).min(end);
                 edges.give(head..hidden, Fate::Fields);
-                self.rest(edges, reader, addr, base, items(), shape, end);
+                self.rest(edges, reader, model, addr, base, items(), shape, end);
             }
-            _ => self.rest(edges, reader, addr, base, items(), shape, end),
+            _ => {
+                for (range, fate) in peculiar(model, shape.family, addr).into_iter().flatten() {
+                    edges.give(head..range.start.min(base).min(end), Fate::Keep);
+                    edges.give(range.start..range.end.min(base).min(end), fate);
+                }
+                self.rest(edges, reader, model, addr, base, items(), shape, end);
+            }
         }
+    }
+
+    /// Does that text name a type, or is it one by which facts are found?
+    fn is_name(&self, model: &Model, reader: &mut Reader, addr: u64, length: u64) -> bool {
+        self.names.contains(&addr)
+            || length <= KNOWN_LENGTH
+                && read_text(model, reader, addr, KNOWN_LENGTH as usize + 1)
+                    .is_some_and(|text| KNOWN_TEXTS.contains(&text.as_str()))
     }
 
     /// What is references or numbers to the end of what an object says it has.
@@ -301,6 +306,7 @@ impl<'a> Splitter<'a> {
         &self,
         edges: &mut Edges,
         reader: &mut Reader,
+        model: &Model,
         addr: u64,
         base: u64,
         items: u64,
@@ -332,14 +338,119 @@ impl<'a> Splitter<'a> {
         }
         if shape.flags & flags::INLINE_VALUES != 0 {
             // Their number is the first byte of the values (3.13+).
-            let values = reader.u8(base).map_or(0, |capacity| inline_values_bytes(capacity.into()));
-            own = own.max(base.saturating_add(values));
+            let bytes = reader.u8(base).map_or(0, |capacity| inline_values_bytes(capacity.into()));
+            own = own.max(base.saturating_add(bytes));
+            values(edges, model, reader, base, own.min(end));
         }
-        edges.give(addr..own.min(end), Fate::Keep);
         if shape.dictoffset != 0 {
             edges.give(own..end, Fate::Addresses);
         }
     }
+}
+
+/// A table of keys, without what tells of their hashes.
+fn table(edges: &mut Edges, model: &Model, reader: &mut Reader, allocation: Allocation, end: u64) {
+    let data = allocation.data;
+    let entries = keys(model, reader, allocation);
+    if keys_table(model, reader, data).is_some() {
+        let indices = model.layout.dict_keys.map_or(0, |keys| keys.dk_indices);
+        edges.give(data..(data + indices).min(end), Fate::Keep);
+        // At which index an entry stands is a part of the hash. -1: none stands there.
+        edges.give(data..entries.range.start.min(end), Fate::Ones);
+    }
+    let fate = if entries.hash.is_some() { Fate::Entries } else { Fate::Addresses };
+    edges.give(entries.range.start..entries.range.end.min(end), fate);
+}
+
+/// Values of a dict or of an instance, those inside of it too.
+fn values(edges: &mut Edges, model: &Model, reader: &mut Reader, data: u64, end: u64) {
+    let table = values_table(model, reader, data);
+    let (Some(count), Some(layout)) = (table.count, model.layout.dict_values) else {
+        edges.give(data..table.sizes.start.min(end), Fate::Zero);
+        edges.give(table.sizes.start..table.sizes.end.min(end), Fate::Keep);
+        return edges.give(data..end, Fate::Addresses);
+    };
+    // How many there are and are set, two flags, nothing; the values; in which order they were set, and nothing.
+    let sizes = layout.valid.map_or(table.first, |valid| data + valid + 1);
+    edges.give(data..sizes.min(end), Fate::Keep);
+    edges.give(data..table.first.min(end), Fate::Zero);
+    let order = table.first + 8 * count;
+    edges.give(data..order.min(end), Fate::Addresses);
+    let set = layout.size_byte.and_then(|at| reader.u8(data + at).ok()).map_or(0, u64::from);
+    edges.give(order..(order + set.min(count)).min(end), Fate::Keep);
+    edges.give(order..table.sizes.end.min(end), Fate::Zero);
+}
+
+/// Fields that are not kept as they are: hashes, small tables with such, and what was never set. In order.
+fn peculiar(model: &Model, family: Family, addr: u64) -> [Option<(Range<u64>, Fate)>; 3] {
+    let l = &model.layout;
+    let hash = |at: Option<u64>| at.map(|at| (addr + at..addr + at + 8, Fate::Ones));
+    match family {
+        Family::Unicode => [hash(l.unicode.hash), None, None],
+        Family::Tuple => [hash(l.tuple.ob_hash), None, None],
+        Family::Set => {
+            let table = (small_set(model, addr).range, Fate::Addresses);
+            let mut fields = [hash(l.set.hash), Some(table), None];
+            // Python 2 has the hash behind the table.
+            fields[..2].sort_by_key(|field| field.as_ref().map(|(range, _)| range.start));
+            fields
+        }
+        Family::Dict => {
+            // What other types add to a dict is references, and of a frozendict the hash.
+            let own = l.table.size("PyDictObject").unwrap_or(l.object.size);
+            let small = small_dict(model, addr).map(|small| (small.range, Fate::Entries));
+            [small, Some((addr + own..u64::MAX, Fate::Fields)), None]
+        }
+        Family::Generator => {
+            let generator = l.generator.map(|generator| (generator.gi_frame_state, generator.gi_iframe));
+            let Some((Some(state), Some(frame))) = generator else { return [None, None, None] };
+            // 3.11+: references, then flags, of which a generator sets the last one alone.
+            let flags = addr + (state & !7);
+            [
+                Some((addr + l.object.size..flags, Fate::Addresses)),
+                Some((flags..addr + state, Fate::Zero)),
+                Some((addr + state + 1..addr + frame, Fate::Zero)),
+            ]
+        }
+        _ => [None, None, None],
+    }
+}
+
+/// A Decimal: what describes it, and the digits when one word has them all, 19 at most.
+fn decimal(edges: &mut Edges, model: &Model, reader: &mut Reader, addr: u64, end: u64) {
+    let (Some(decimal), Some(mpd)) = (model.layout.decimal, model.layout.mpd) else { return };
+    let number = addr + decimal.dec;
+    // The hash is made of all digits.
+    edges.give(addr + model.layout.object.size..number.min(end), Fate::Ones);
+    edges.give(number..(number + mpd.flags + 1).min(end), Fate::Keep);
+    edges.give(number..(number + mpd.exp).min(end), Fate::Zero);
+    edges.give(number..(number + mpd.size).min(end), Fate::Keep);
+    let digits = number + mpd.size;
+    if reader.u64(number + mpd.len) == Ok(1) {
+        edges.give(digits..(digits + 8).min(end), Fate::Keep);
+    }
+    let object = model.layout.table.size("PyDecObject").map_or(digits, |size| addr + size);
+    edges.give(digits..object.min(end), Fate::Zero);
+}
+
+/// A `datetime` or `time`: the fields, one byte each or more, and the zone if there is one.
+fn date_time(edges: &mut Edges, model: &Model, reader: &mut Reader, addr: u64, laid_out: u64, end: u64) {
+    /// `_PyDateTime_DATETIME_DATASIZE`, `_PyDateTime_TIME_DATASIZE`.
+    const DATA: [(&str, u64); 2] = [("PyDateTime_DateTime", 10), ("PyDateTime_Time", 6)];
+    let table = &model.layout.table;
+    let Some((name, bytes)) = DATA.into_iter().find(|(name, _)| table.size(name) == Some(laid_out)) else {
+        return;
+    };
+    let fields = (table.offset(name, "hastzinfo"), table.offset(name, "data"), table.offset(name, "tzinfo"));
+    let (Some(aware), Some(data), Some(zone)) = fields else { return };
+    let last = table.offset(name, "fold").map_or(data + bytes, |fold| fold + 1);
+    let is_aware = reader.u8(addr + aware).is_ok_and(|flag| flag != 0);
+    edges.give(addr + model.layout.object.size..(addr + aware).min(end), Fate::Ones);
+    edges.give(addr + aware..(addr + last).min(end), Fate::Keep);
+    edges.give(addr + aware..(addr + zone).min(end), Fate::Zero);
+    // Without a zone the object ends here, unless another type goes on.
+    let fate = if is_aware { Fate::Addresses } else { Fate::Zero };
+    edges.give(addr + zone..(addr + laid_out).min(end), fate);
 }
 
 /// Chunks that follow each other: of each its header and its links.
@@ -397,6 +508,7 @@ fn inside(kind: &crate::Kind) -> Inside {
             | Part::CtypesBuffer
             | Part::DecimalDigits => Inside::All(Fate::Zero),
         },
+        (Domain::CPython, _) if kind.kind == "static type" => Inside::Type,
         // Links, and what the objects were before.
         (Domain::CPython, _) if kind.kind == "free list" => Inside::All(Fate::Fields),
         // A stream has flags and addresses; what went through it is in its buffer.
@@ -406,7 +518,33 @@ fn inside(kind: &crate::Kind) -> Inside {
         (Domain::CPython, _) if kind.kind == "parser arena" => Inside::All(Fate::Fields),
         // What was found by pointing or by shape may hold text.
         (Domain::CPython, _) if kind.sure != Sure::Exact => Inside::All(Fate::Addresses),
-        (Domain::CPython | Domain::Malloc | Domain::Pymalloc, _) => Inside::All(Fate::Keep),
+        (Domain::CPython | Domain::Malloc, _) => Inside::All(runtime(&kind.kind)),
         _ => Inside::All(Fate::Addresses),
+    }
+}
+
+/// What blocks hold that the interpreter and malloc keep for themselves. All else may be text: the interpreter's
+/// configuration has the whole command line.
+fn runtime(kind: &str) -> Fate {
+    match kind {
+        "interpreter state"
+        | "thread state"
+        | "thread bookkeeping"
+        | "pymalloc arenas"
+        | "pymalloc radix tree"
+        | "pymalloc state"
+        // Sizes, addresses and line numbers; the latter are not aligned.
+        | "tracemalloc"
+        | "tcache table" => Fate::Keep,
+        "lock"
+        | "cross-interpreter data"
+        | "extension modules"
+        | "built-in modules"
+        | "audit hook"
+        | "static strings"
+        | "constants"
+        | "atexit callbacks"
+        | "identifiers" => Fate::Fields,
+        _ => Fate::Addresses,
     }
 }
