@@ -27,7 +27,7 @@ enum Fate {
     Fields = 3,
     /// Every bit set: -1, the hash of what was not hashed yet.
     Ones = 4,
-    /// Entries of a dict's table, three words each: the hash becomes -1, key and value are kept.
+    /// Entries of a dict's table, three words each: key and value are kept, a hash when it is an address.
     Entries = 5,
 }
 
@@ -113,13 +113,29 @@ impl Strip {
         if is_small_number(word) { word } else { self.address(word) }
     }
 
+    /// Makes the first word of every three -1; the bytes begin that far from the first entry. The hash of an `id()`
+    /// is an address, which tells of no text.
+    fn entries(&self, behind: u64, bytes: &mut [u8]) {
+        const ENTRY: u64 = 24;
+        let mut at = 0;
+        while at < bytes.len() {
+            let within = (behind + at as u64) % ENTRY;
+            let end = bytes.len().min(at + 8u64.saturating_sub(within) as usize);
+            let hash = &mut bytes[at..end];
+            if !<[u8; 8]>::try_from(&*hash).is_ok_and(|word| self.is_address(u64::from_le_bytes(word))) {
+                hash.fill(0xff);
+            }
+            at = at.saturating_add((ENTRY - within) as usize);
+        }
+    }
+
     /// `from`: where what has this fate begins, as entries are told apart by that.
     fn apply(&self, fate: Fate, from: u64, addr: u64, bytes: &mut [u8]) {
         let filter: fn(&Strip, u64) -> u64 = match fate {
             Fate::Keep => return,
             Fate::Zero => return bytes.fill(0),
             Fate::Ones => return bytes.fill(0xff),
-            Fate::Entries => return without_hashes(addr.saturating_sub(from), bytes),
+            Fate::Entries => return self.entries(addr.saturating_sub(from), bytes),
             Fate::Addresses => Strip::address,
             Fate::Fields => Strip::field,
         };
@@ -132,19 +148,6 @@ impl Strip {
             *word = filter(self, u64::from_le_bytes(*word)).to_le_bytes();
         }
         tail.fill(0);
-    }
-}
-
-/// Makes the first word of every three -1; the bytes begin that far from the first entry.
-fn without_hashes(behind: u64, bytes: &mut [u8]) {
-    const ENTRY: u64 = 24;
-    let mut at = 0;
-    while at < bytes.len() {
-        let within = (behind + at as u64) % ENTRY;
-        let hash = 8u64.saturating_sub(within) as usize;
-        let end = bytes.len().min(at + hash);
-        bytes[at..end].fill(0xff);
-        at = at.saturating_add((ENTRY - within) as usize);
     }
 }
 
@@ -320,6 +323,7 @@ mod tests {
         bytes[0x28..0x30].copy_from_slice(&0x7f00_0000_1234u64.to_le_bytes());
         bytes[0x30..0x38].copy_from_slice(&0x7f00_0000_1235u64.to_le_bytes());
         bytes[0x38..0x40].copy_from_slice(&300u64.to_le_bytes());
+        bytes[0x68..0x70].copy_from_slice(&0x7f00_0000_1236u64.to_le_bytes());
         let whole = bytes.clone();
         strip.bytes(0x1000, &mut bytes);
         assert_eq!(bytes[..8], whole[..8]);
@@ -328,8 +332,9 @@ mod tests {
         assert_eq!(bytes[0x18..0x28], *b"\0\0\0\0\0\0\0\0\0\0xxxx\0\0");
         assert_eq!(bytes[0x28..0x40], whole[0x28..0x40]);
         assert_eq!(bytes[0x40..0x50], [0; 0x10]);
-        let entry = [[0xff; 8], [b'x'; 8], [b'x'; 8]].concat();
-        assert_eq!(bytes[0x50..], [entry.clone(), entry].concat());
+        let text = [[0xff; 8], [b'x'; 8], [b'x'; 8]].concat();
+        assert_eq!(bytes[0x50..0x68], text);
+        assert_eq!(bytes[0x68..], whole[0x68..], "the hash of an address");
         // The same in pieces, cut anywhere on a word.
         for cut in (8..0x80).step_by(8) {
             let mut pieces = whole.clone();
