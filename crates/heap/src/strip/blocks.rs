@@ -313,8 +313,7 @@ impl<'a> Splitter<'a> {
         shape: &Shape,
         end: u64,
     ) {
-        // 2.7 to 3.10: the blocks a frame has not entered hold what was there before.
-        let fixed = if shape.family == Family::Frame { Fate::Fields } else { Fate::Keep };
+        let fixed = if is_unwritten(model, reader, shape, addr) { Fate::Fields } else { Fate::Keep };
         edges.give(addr..base.min(end), fixed);
         let mut own = base;
         if shape.itemsize > 0 {
@@ -547,4 +546,14 @@ fn runtime(kind: &str) -> Fate {
         | "identifiers" => Fate::Fields,
         _ => Fate::Addresses,
     }
+}
+/// Does an object's fixed part hold what was there before? Of a frame up to 3.10 the blocks it has not entered do;
+/// from 3.11 on the whole inner frame, until the function ends and it moves there.
+fn is_unwritten(model: &Model, reader: &mut Reader, shape: &Shape, addr: u64) -> bool {
+    let frame = model.layout.frame;
+    let mut is_inside = || {
+        let [at, data] = [frame?.f_frame?, frame?.f_frame_data?].map(|offset| addr.wrapping_add(offset));
+        Some(reader.u64(at).ok()? == data)
+    };
+    shape.family == Family::Frame && is_inside() != Some(true)
 }
