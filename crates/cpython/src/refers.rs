@@ -11,12 +11,14 @@ pub(crate) mod frames;
 mod hidden;
 mod instances;
 mod label;
+mod ndarray;
 mod parts;
 mod records;
 mod types;
 
 pub use fields::{Described, Fields};
 pub use label::{Label, Name, Via, closure_label, closure_name, label};
+pub use ndarray::unaligned_items;
 pub use parts::{may_have_parts, parts};
 pub use records::{Held, resolve};
 
@@ -98,6 +100,7 @@ pub fn references(model: &Model, reader: &mut Reader, object: &Object, f: &mut d
     let _ = by_record(model, reader, object, give);
     let _ = instances::dict(model, reader, object, give);
     let _ = instances::slots(model, reader, object, give);
+    let _ = ndarray::references(model, reader, object, give);
     let _ = hidden::words(model, reader, object, give);
 }
 

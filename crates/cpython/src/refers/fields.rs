@@ -1,6 +1,7 @@
 //! Where instances of a type keep references, settled once a type: a known structure, the slots that
 //! classes and C types declare in `tp_members`, and what no declaration covers.
 
+use super::ndarray;
 use super::records::{self, RecordId};
 use crate::family::Family;
 use crate::model::{Model, flags};
@@ -29,6 +30,8 @@ pub struct Fields {
     pub more_slots: bool,
     /// Items that nothing declares follow the basic size.
     pub hidden_items: bool,
+    /// Bytes of the structure of a numpy array that instances begin with, if they do.
+    pub array: u32,
 }
 
 /// Facts of a type whose fields are asked for.
@@ -63,6 +66,9 @@ impl Fields {
         let mut fields = inherited;
         let header = l.object.size;
         let start = ty.base.map_or(header, |b| u64::from(b.basicsize)).max(header);
+        if !class && ty.name == b"numpy.ndarray" && ty.basicsize >= header + ndarray::FIELDS {
+            fields.array = ty.basicsize as u32;
+        }
         let mut own_slots = 0;
         members(model, reader, ty.addr, &mut |_, _, offset| {
             match mask(offset) {
@@ -79,8 +85,9 @@ impl Fields {
         if !class && !items {
             let weak = reader.i64(ty.addr.wrapping_add(l.type_object.tp_weaklistoffset)).unwrap_or(0);
             let var = if ty.itemsize != 0 { mask(header) } else { 0 };
+            let array = low_words(u64::from(fields.array));
             let elsewhere = mask_signed(ty.dictoffset) | mask_signed(weak) | fields.slots | var;
-            fields.hidden |= low_words(ty.basicsize) & !low_words(start) & !elsewhere;
+            fields.hidden |= low_words(ty.basicsize) & !low_words(start) & !elsewhere & !array;
             let tail = start.max(8 * MASKED);
             if tail < ty.basicsize {
                 let first = if fields.hidden_tail.1 == 0 { tail as u32 } else { fields.hidden_tail.0 };

@@ -136,7 +136,11 @@ pub fn label(model: &Model, reader: &mut Reader, object: &Object, reference: &Re
     let (via, name) = match reference.at {
         At::Type => (Via::Field, Name::Text("__class__".to_owned())),
         At::Field(name) => (Via::Field, Name::Text(name.to_owned())),
-        At::Item(i) => (Via::Index, Name::Number(i as i64)),
+        At::Item(i) => {
+            let array = object.shape.fields.array != 0;
+            let index = if array { super::ndarray::index(model, reader, addr, i) } else { None };
+            (Via::Index, index.map_or(Name::Number(i as i64), Name::Written))
+        }
         At::Key(_) => (Via::Key, named(reader, Some(reference.addr))),
         At::Element(_) => (Via::Element, named(reader, Some(reference.addr))),
         At::Order(_) => (Via::Order, named(reader, Some(reference.addr))),
@@ -264,7 +268,7 @@ fn name_of(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
 }
 
 /// Small ints in full; what has more than two digits of 30 bits is not spelt out.
-fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
+pub(super) fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
     let n = digits(model, reader, key)?;
     if n > 2 {
         return Some(Name::Written("<int>".to_owned()));

@@ -13,7 +13,9 @@ use wmr_cpython::dicts::values_table;
 use wmr_cpython::entries::{self, Entries};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model};
+use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::owns::Part;
+use wmr_cpython::refers;
 use wmr_cpython::strings::str_shape;
 use wmr_memory::{Reader, Target};
 
@@ -321,6 +323,14 @@ impl<'a> Scan<'a> {
             _ if self.weak[ty as usize] => {
                 look(first..first + 8, &mut any);
                 look(object + model.layout.object.size + 8..end, &mut any);
+            }
+            _ if shape.fields.array != 0 => {
+                look(first..end, &mut any);
+                let array =
+                    Object { addr: object, shape: *shape, evidence: Evidence::Plausible, tracked: false };
+                refers::unaligned_items(model, remote, &array, &mut |item| {
+                    out.edges.extend(resolver.resolve(item));
+                });
             }
             family => match small_table(model, family, object) {
                 Some(entries) => look(first..end, &mut |addr, _| !entries.is_hash(addr)),
