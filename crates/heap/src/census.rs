@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
-use wmr_cpython::model::{Model, flags};
+use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
 use wmr_cpython::types::{Type, TypeCache, Types};
@@ -239,6 +239,7 @@ impl<'a> Pass<'a> {
                         let allocation = self.model.unpad(local, block.start, block.usable);
                         let Some(object) = identifier.identify(local, allocation, source(kind, block.bytes))
                         else {
+                            self.meet_static_type(identifier, local, allocation);
                             continue;
                         };
                         let linked = object.evidence == Evidence::Linked;
@@ -296,6 +297,17 @@ impl<'a> Pass<'a> {
                     }
                 });
             }
+        }
+    }
+
+    /// Such types that no object has are met here, for those in the data of images.
+    fn meet_static_type(&self, identifier: &mut Identifier, reader: &mut Reader, allocation: Allocation) {
+        if allocation.size < self.model.layout.type_object.size {
+            return;
+        }
+        let Ok(meta) = self.model.type_of(reader, allocation.data) else { return };
+        if identifier.types.get(meta).is_some_and(|meta| meta.flags & flags::TYPE_SUBCLASS != 0) {
+            identifier.types.get(allocation.data);
         }
     }
 

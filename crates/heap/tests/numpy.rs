@@ -1,5 +1,6 @@
 //! What numpy's arrays refer to, which it tells nobody: the elements' reference counts are the truth.
 
+use wmr_cpython::family::Family;
 use wmr_cpython::refers::{label, references};
 use wmr_heap::graph::Fold;
 use wmr_heap::{Held, Inspection, inspect, leaks};
@@ -116,5 +117,35 @@ fn arrays_hold_their_objects() {
         let lost = leaks::find(target, inspection).unheld;
         let lost: Vec<_> = lost.iter().filter(|u| types[u.ty as usize].name == "__main__.Rec").collect();
         assert!(lost.is_empty(), "{lost:?}");
+    });
+}
+
+#[test]
+fn classes_of_dtypes_are_objects_of_the_graph() {
+    const SCRIPT: &str = r#"
+import numpy as np
+kinds = 'bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 object str bytes'
+for kind in kinds.split():
+    dtype = np.dtype(kind)
+    print('class', id(type(dtype)), id(dtype), id(type(dtype).__mro__))
+"#;
+    each(SCRIPT, |target, inspection, held, truth| {
+        let model = inspection.model.as_ref().expect("Python");
+        let mut reader = target.reader();
+        let mut classes = 0;
+        for line in truth.iter().filter(|line| line.starts_with("class")) {
+            let said = numbers(line);
+            let [class, dtype] = [said[0], said[1]].map(|addr| held.node_at(addr).expect(line));
+            let class = held.graph.object(inspection, model, &mut reader, class).expect(line);
+            assert_eq!(class.shape.family, Family::Type, "{line}");
+            let mut found = Vec::new();
+            references(model, &mut reader, &class, &mut |reference| found.push(reference.addr));
+            assert!(found.contains(&said[2]), "{line}: {found:x?}");
+            assert!(held.type_name(dtype).starts_with("numpy.dtype"), "{line}: {}", held.type_name(dtype));
+            classes += 1;
+        }
+        assert_eq!(classes, 15);
+        let left_out = held.graph.left_out;
+        assert!(left_out.inside < 500, "{left_out:?}");
     });
 }

@@ -30,7 +30,7 @@ pub struct Graph {
     referred: Vec<u32>,
     /// By node: references that may be.
     referred_maybe: FxHashMap<u32, u32>,
-    /// First node that is not a block.
+    /// First node that is not a block but a static object, or a type that is like one.
     blocks: u32,
     statics: Vec<(u64, Shape)>,
     /// Blocks that are padded twice: what is too large for pymalloc under the debug allocator.
@@ -212,7 +212,7 @@ impl Graph {
     #[inline]
     pub fn node_of_its_own(&self, inspection: &Inspection, model: &Model, addr: u64) -> Option<u32> {
         let Some(block) = inspection.blocks.containing(addr) else { return self.static_node(addr) };
-        let id = inspection.census.mark(block.id).as_object()?;
+        let Some(id) = inspection.census.mark(block.id).as_object() else { return self.static_node(addr) };
         let presize = u64::from(inspection.census.types.get(id as usize)?.shape.presize);
         // Under the debug allocator every object is padded: where one without a head would be, a head is.
         let before = model.debug.map_or(0, |pad| pad.before) << u32::from(self.twice.contains(block.id));

@@ -1,4 +1,4 @@
-//! Objects in the data of images.
+//! Objects in the data of images, and types that an extension made like these in memory of its own.
 
 use crate::inspect::Inspection;
 use rustc_hash::FxHashMap;
@@ -41,7 +41,22 @@ pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64
             }
         });
     }
+    out.extend(types_in_blocks(target, inspection, model));
     out.sort_unstable_by_key(|known| known.0);
     out.dedup_by_key(|known| known.0);
     out
+}
+
+/// Types laid out as static ones are, without a GC head, in blocks: the classes of numpy's dtypes.
+fn types_in_blocks(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
+    let types = &inspection.census.types;
+    let shapes: FxHashMap<u64, Shape> = types.iter().map(|ty| (ty.addr, ty.shape)).collect();
+    let mut reader = target.reader();
+    let mut shape = |ty: u64| {
+        let block = inspection.blocks.containing(ty)?;
+        let is_object = inspection.census.mark(block.id).as_object().is_some();
+        let meta = model.type_of(&mut reader, ty).ok().filter(|_| !is_object)?;
+        shapes.get(&meta).copied()
+    };
+    types.iter().filter_map(|ty| Some((ty.addr, shape(ty.addr)?))).collect()
 }
