@@ -12,13 +12,19 @@ use wmr_heap::graph::Fold;
 use wmr_heap::roots::Holder;
 use wmr_memory::Reader;
 
+/// Notes beside an error.
+const MOST_NOTES: usize = 8;
+
 pub fn find(subject: &Subject, fold: Fold) -> Result<Held<'_>, Failure> {
     let none = || {
         let why = match &subject.inspection.python {
             Err(error) => error.to_string(),
             Ok(_) => "its objects could not be followed".to_owned(),
         };
-        Failure::new(code::NOT_PYTHON, format!("{}: {why}", text::shown(&subject.typed)))
+        let failure = Failure::new(code::NOT_PYTHON, format!("{}: {why}", text::shown(&subject.typed)));
+        // Of a damaged file they say what is lacking.
+        let notes = subject.inspection.notes.iter().cloned().chain(subject.target.memory.troubles());
+        notes.take(MOST_NOTES).fold(failure, |failure, note| failure.advise(text::shown(&note)))
     };
     let held = Held::find(&subject.target, &subject.inspection, fold).ok_or_else(none)?;
     held.map_err(|error| Failure::new(code::FAILED, error.to_string()))
