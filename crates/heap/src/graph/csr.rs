@@ -93,6 +93,13 @@ impl Rows {
     }
 }
 
+/// Reads a number of each line of the cache.
+pub(super) fn fetch(numbers: &[u32]) {
+    const LINE: usize = 64 / size_of::<u32>();
+    let sum = numbers.iter().step_by(LINE).fold(0u32, |sum, number| sum.wrapping_add(*number));
+    std::hint::black_box(sum);
+}
+
 impl Chunk {
     #[inline]
     fn row(&self, at: usize) -> &[u32] {
@@ -121,6 +128,17 @@ impl Csr {
         let (chunks, answers): (Vec<_>, Vec<T>) =
             chunks.collect::<Result<Vec<_>, TooManyEdges>>()?.into_iter().unzip();
         Ok((Csr::of_chunks(chunks, nodes)?, answers))
+    }
+
+    /// Has the rows of these nodes, or a little more, in the processor's cache: read in order, memory comes several
+    /// times faster than when a walk asks for one row after the other.
+    pub(super) fn fetch(&self, nodes: Range<u32>) {
+        let first = (nodes.start >> CHUNK_SHIFT) as usize;
+        let behind = (nodes.end.div_ceil(CHUNK) as usize).min(self.chunks.len());
+        for chunk in self.chunks.get(first..behind).unwrap_or_default() {
+            fetch(&chunk.ends);
+            fetch(&chunk.targets);
+        }
     }
 
     fn of_chunks(chunks: Vec<Arc<Chunk>>, nodes: u32) -> Result<Csr, TooManyEdges> {

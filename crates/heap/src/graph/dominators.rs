@@ -67,7 +67,7 @@ impl Dominators {
     /// What would be freed with each node, itself included: the sizes of all it dominates. 0 of what
     /// cannot be reached.
     pub fn retained(&self, size: impl Fn(u32) -> u64) -> Vec<u64> {
-        let mut retained = vec![0u64; self.idom.len()];
+        let mut retained: Vec<u64> = rayon::iter::repeat_n(0, self.idom.len()).collect();
         for &node in self.order.iter().rev() {
             let sum = retained[node as usize].saturating_add(size(node));
             retained[node as usize] = sum;

@@ -4,7 +4,9 @@
 //! processor's caches. So it takes one neighbourhood at a time: what leads elsewhere is noted for there, and looked
 //! at together with all else that leads there.
 
+use super::csr::fetch;
 use super::{Bits, Csr, ROOT, UNREACHED};
+use rayon::prelude::*;
 use std::collections::VecDeque;
 
 /// Each root with what was come upon from it.
@@ -22,6 +24,9 @@ pub(super) struct Forest {
 /// Nodes of a neighbourhood, whose rows and columns fit into a cache together.
 const NEAR_SHIFT: u32 = 14;
 
+/// So many references come to most of a neighbourhood: it is worth fetching the whole.
+const WORTH_FETCHING: usize = 1 << 8;
+
 /// So many references that lead to a neighbourhood are worth going there before it is its turn: what they lead to is
 /// often referred to by everybody, and once that is known it is noted no more.
 const FULL: usize = 1 << 10;
@@ -38,7 +43,8 @@ impl Forest {
     /// roots: none is on all paths there.
     pub fn of(graph: &Csr, roots: &[u32], tops: &Bits) -> Forest {
         let nodes = graph.nodes();
-        let unknown = || vec![UNREACHED; nodes as usize];
+        // In parallel, as the system gives memory a page at a time to whoever touches it first.
+        let unknown = || rayon::iter::repeat_n(UNREACHED, nodes as usize).collect::<Vec<u32>>();
         let mut forest = Forest { order: Vec::new(), parent: unknown(), head: unknown(), beside: Vec::new() };
         let mut away = Away::new(nodes);
         for &root in roots.iter().filter(|root| **root < nodes) {
@@ -46,6 +52,13 @@ impl Forest {
         }
         let mut done = 0;
         while let Some((near, steps)) = away.next() {
+            if steps.len() >= WORTH_FETCHING {
+                let nodes = near << NEAR_SHIFT..((near + 1) << NEAR_SHIFT).min(nodes);
+                graph.fetch(nodes.clone());
+                for column in [&forest.head, &forest.parent] {
+                    fetch(&column[nodes.start as usize..nodes.end as usize]);
+                }
+            }
             for step in steps {
                 forest.follow(&step, tops);
             }
