@@ -15,12 +15,11 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
-use wmr_cpython::locate::for_each_word;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
 use wmr_cpython::types::{Type, TypeCache, Types};
-use wmr_memory::{Image, Reader, Target};
+use wmr_memory::{Reader, Target};
 
 /// What every block is.
 pub struct Census {
@@ -61,7 +60,6 @@ impl Census {
         let mut marks = known_marks(blocks, known, &mut kinds);
         let pass = Pass { target, model, blocks, types: &types };
         let mut claims = pass.propose(&mut marks);
-        pass.meet_static_objects();
         pass.claims_of_static_types(&mut claims);
         let list = types.all();
         let laid_out = laid_out_by(model, &list, &mut target.reader());
@@ -310,21 +308,6 @@ impl<'a> Pass<'a> {
         let Ok(meta) = self.model.type_of(reader, allocation.data) else { return };
         if identifier.types.get(meta).is_some_and(|meta| meta.flags & flags::TYPE_SUBCLASS != 0) {
             identifier.types.get(allocation.data);
-        }
-    }
-
-    /// Types that no object in a block has: of what is in the interpreter's own data, as `Ellipsis` is.
-    fn meet_static_objects(&self) {
-        let of_interpreter = |image: &&Image| image.writable().any(|r| r.contains(&self.model.type_type));
-        let Some(image) = self.target.images.iter().find(of_interpreter) else { return };
-        let mut cache = TypeCache::new(self.types, self.target.reader());
-        let mut reader = self.target.reader();
-        for range in image.writable() {
-            for_each_word(&mut reader, range, |_, word| {
-                if self.types.is_static(word) {
-                    cache.get(word);
-                }
-            });
         }
     }
 
