@@ -58,6 +58,20 @@ fn files_that_are_no_cores() {
     insta::assert_snapshot!("folder", failure(&["/proc"]));
 }
 
+/// Nobody ever writes to it: to open it would wait for ever.
+#[test]
+fn a_pipe_is_no_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    for arguments in [vec![pipe], vec!["heap", pipe], vec!["refs", pipe, "0x10"]] {
+        let said = output(&arguments);
+        assert_eq!(said.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&said.stderr).contains("a TARGET is a pid"), "{arguments:?}");
+    }
+}
+
 /// A process that is no Python: the native ledger is printed all the same.
 #[test]
 fn not_python() {

@@ -111,7 +111,8 @@ pub fn is_dump(path: &Path) -> bool {
         Some(text.starts_with(b"{\"address\"") || text.starts_with(b"{ \"address\""))
     };
     let mut begins = begins;
-    begins().unwrap_or(false)
+    // To open a pipe would wait for whoever writes to it.
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) && begins().unwrap_or(false)
 }
 
 fn opened(path: &Path) -> std::io::Result<Box<dyn BufRead>> {
