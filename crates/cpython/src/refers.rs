@@ -20,13 +20,12 @@ pub use fields::{Described, Fields};
 pub use label::{Label, Name, Via, closure_label, closure_name, label};
 pub use ndarray::unaligned_items;
 pub use parts::{may_have_parts, parts};
-pub use records::{Held, resolve};
+pub use records::{Held, Many, resolve};
 
 use crate::family::Family;
 use crate::model::Model;
 use crate::object::Object;
 use crate::types::Shape;
-use records::Many;
 use wmr_memory::Reader;
 
 /// Does the reference keep its object alive?
@@ -137,8 +136,7 @@ fn by_family(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
 }
 
 fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
-    let at = usize::from(object.shape.fields.record).checked_sub(1)?;
-    for held in model.layout.records.get(at)? {
+    for held in known_fields(model, &object.shape) {
         if let Some(at) = held.when
             && reader.u8(object.addr.wrapping_add(u64::from(at))).ok()? == 0
         {
@@ -171,8 +169,13 @@ fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
 
 /// May objects of that shape refer to others without keeping them alive?
 pub fn may_be_weak(model: &Model, shape: &Shape) -> bool {
+    known_fields(model, shape).iter().any(|held| held.strength == Strength::Weak)
+}
+
+/// Fields that hold objects, of the known structure that instances begin with.
+pub fn known_fields<'m>(model: &'m Model, shape: &Shape) -> &'m [Held] {
     let record = usize::from(shape.fields.record).checked_sub(1).and_then(|at| model.layout.records.get(at));
-    record.into_iter().flatten().any(|held| held.strength == Strength::Weak)
+    record.map_or(&[], Vec::as_slice)
 }
 
 /// Arrays inside of known structures are short: the longest has 57 items.

@@ -18,6 +18,7 @@ use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
+use wmr_cpython::refers::{Many, known_fields};
 use wmr_cpython::types::{Type, TypeCache, Types};
 use wmr_memory::{Reader, Target};
 
@@ -327,9 +328,8 @@ impl<'a> Pass<'a> {
 
     /// Blocks at whose start a word of an object of a C type points, among all that may be objects.
     fn words(&self, types: &[Type], laid_out: &[usize], marks: &[Mark]) -> Vec<Claim> {
-        let ends = hidden_fields(types, laid_out);
-        let fields = self.model.layout.object.size;
-        let hides = |id| ends.get(id as usize).is_some_and(|end| u64::from(*end) > fields);
+        let hidden = self.hidden_words(types, laid_out);
+        let hides = |id| hidden.get(id as usize).is_some_and(|hidden| !hidden.is_empty());
         listed(marks, |mark| mark.as_object().is_some_and(hides))
             .par_iter()
             .map_init(
@@ -340,7 +340,7 @@ impl<'a> Pass<'a> {
                     let presize = u64::from(types[id as usize].shape.presize);
                     let object = self.model.unpad(reader, block.start, block.usable).data + presize;
                     let mut found = Vec::new();
-                    for at in (fields..u64::from(ends[id as usize])).step_by(8) {
+                    for at in hidden[id as usize].offsets() {
                         let Ok(word) = reader.u64(object + at) else { break };
                         if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
                             found.push(Claim { block: held, part: Part::Held, owner });
@@ -351,6 +351,48 @@ impl<'a> Pass<'a> {
             )
             .flatten_iter()
             .collect()
+    }
+
+    /// Per type: where in an instance there may be pointers that no table names.
+    fn hidden_words(&self, types: &[Type], laid_out: &[usize]) -> Vec<HiddenWords> {
+        let header = self.model.layout.object.size;
+        let hidden = |at: &usize| {
+            let ty = &types[*at];
+            // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
+            let scalar = bases(types, *at).any(|t| t.name == "numpy.generic");
+            if ty.shape.family != Family::Plain || scalar {
+                return HiddenWords::default();
+            }
+            let fields = known_fields(self.model, &ty.shape).iter();
+            let fields = fields.filter(|held| held.many == Many::One && held.when.is_none());
+            let objects = fields.fold(0, |mask, held| mask | 1u64.checked_shl(held.offset / 8).unwrap_or(0));
+            let words = ty.shape.basicsize.min(MAX_HELD_SCAN).div_ceil(8);
+            let hidden = HiddenWords { first: (header / 8) as u32, end: words, objects };
+            if hidden.offsets().next().is_some() { hidden } else { HiddenWords::default() }
+        };
+        laid_out.iter().map(hidden).collect()
+    }
+}
+
+/// Words of instances that are not declared as objects, of the part that a C type laid out: what a Python class adds
+/// are references.
+#[derive(Clone, Copy, Default)]
+struct HiddenWords {
+    first: u32,
+    end: u32,
+    /// Those among the first 64 that are known to be objects, which have a name already.
+    objects: u64,
+}
+
+impl HiddenWords {
+    fn is_empty(&self) -> bool {
+        self.first >= self.end
+    }
+
+    /// In bytes.
+    fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
+        let is_object = |word: u32| self.objects.checked_shr(word).is_some_and(|mask| mask & 1 != 0);
+        (self.first..self.end).filter(move |word| !is_object(*word)).map(|word| u64::from(word) * 8)
     }
 }
 
@@ -395,21 +437,6 @@ fn laid_out_by(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<usize>
                 }
             }
             at
-        })
-        .collect()
-}
-
-/// Per type: how far into an instance there may be pointers that no table names; 0 for none. That is
-/// the part that a C type laid out: what a Python class adds are references.
-fn hidden_fields(types: &[Type], laid_out: &[usize]) -> Vec<u32> {
-    laid_out
-        .iter()
-        .map(|at| {
-            let ty = &types[*at];
-            // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
-            let scalar = bases(types, *at).any(|t| t.name == "numpy.generic");
-            let known = ty.shape.family != Family::Plain;
-            if known || scalar { 0 } else { ty.shape.basicsize.min(MAX_HELD_SCAN) }
         })
         .collect()
 }

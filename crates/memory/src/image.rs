@@ -77,6 +77,11 @@ impl Image {
         exported.or_else(|| self.symbols_named(name).next()).map(|s| s.addr)
     }
 
+    /// Does the image export a symbol of that name, for others to link with?
+    pub fn exports(&self, name: &str) -> bool {
+        self.tables.iter().any(|table| table.lookup(name, self.bias).is_some())
+    }
+
     /// All symbols of that name, compiler suffixes ignored: statics of several files may share one.
     /// Exact names first, each address once.
     pub fn symbols_named(&self, name: &str) -> impl Iterator<Item = Symbol<'_>> + use<'_> {

@@ -2,7 +2,7 @@
 //! in, what the interpreter keeps with a type. Whether one is the object's alone, its count says.
 
 use super::Strength::Strong;
-use super::{At, Give, Reference, instances, types};
+use super::{At, Give, Reference, instances, known_fields, types};
 use crate::family::Family;
 use crate::model::{Managed, Model, flags};
 use crate::object::Object;
@@ -21,8 +21,7 @@ pub fn may_have_parts(model: &Model, shape: &Shape) -> bool {
 
 /// The fields of its structure where parts are, by offset.
 fn fields<'m>(model: &'m Model, shape: &Shape) -> impl Iterator<Item = (u64, &'static str)> + use<'m> {
-    let record = usize::from(shape.fields.record).checked_sub(1).and_then(|at| model.layout.records.get(at));
-    let held = record.into_iter().flatten().filter(|held| OF_ANY.contains(&held.label));
+    let held = known_fields(model, shape).iter().filter(|held| OF_ANY.contains(&held.label));
     held.map(|held| (u64::from(held.offset), held.label))
 }
 

@@ -85,9 +85,8 @@ impl Native<'_> {
         let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
         // libc and its loader are left out: behind their static data blocks were found that are nobody's.
         // Streams are known by their shape.
-        let is_libc = |image: &Image| {
-            ["_IO_2_1_stdout_", "_rtld_global"].iter().any(|name| image.symbol(name).is_some())
-        };
+        let is_libc =
+            |image: &Image| ["_IO_2_1_stdout_", "_rtld_global"].iter().any(|name| image.exports(name));
         for image in self.target.images.iter().filter(|image| !is_libc(image)) {
             let found: Vec<u32> = image
                 .writable()

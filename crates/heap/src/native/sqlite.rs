@@ -36,14 +36,13 @@ impl Native<'_> {
         if is_owner.iter().all(Option::is_none) {
             return;
         }
-        let owner = |(block, mark): (u32, &Mark)| {
-            let id = mark.as_object()?;
-            Some((block, is_owner[id as usize]?, id))
-        };
-        let objects: Vec<_> = (0..).zip(self.census.marks()).filter_map(owner).collect();
+        let owner_of = |mark: Mark| is_owner.get(mark.as_object()? as usize).copied().flatten();
+        let objects = self.census.listed(|mark| owner_of(mark).is_some());
         let mut reader = self.target.reader();
         let mut level = Vec::new();
-        for (block, name, id) in objects {
+        for block in objects {
+            let mark = self.census.mark(block);
+            let (Some(id), Some(name)) = (mark.as_object(), owner_of(mark)) else { continue };
             let at = self.blocks.block(block);
             let shape = self.census.types[id as usize].shape;
             let object = model.unpad(&mut reader, at.start, at.usable).data + u64::from(shape.presize);
