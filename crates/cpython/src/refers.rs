@@ -10,6 +10,7 @@ mod fields;
 pub(crate) mod frames;
 mod hidden;
 mod instances;
+mod keys;
 mod label;
 mod ndarray;
 mod parts;
@@ -60,6 +61,8 @@ pub enum At {
     /// Entry of a dict's table; of a type, of the table its instances share.
     Key(u64),
     Value(u64),
+    /// Offset of a value with its key in the word before it.
+    Paired(u32),
     /// Position in the table of a set.
     Element(u64),
     /// Position in the order an OrderedDict keeps beside its table.
@@ -157,12 +160,34 @@ fn by_record(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
                 continue;
             }
             Many::Fixed(n) => u64::from(n),
+            Many::Pairs => {
+                pairs(model, reader, object.addr, held, give)?;
+                continue;
+            }
             Many::Sized => model.size_field(reader, object.addr).ok()?.unsigned_abs(),
             Many::CountAt(at) => u64::from(reader.u32(object.addr.wrapping_add(u64::from(at))).ok()?),
         };
         for i in 0..count.min(MAX_ARRAY) {
             give(reader.u64(first.wrapping_add(8 * i)).ok()?, held.strength, At::Item(i));
         }
+    }
+    Some(())
+}
+
+/// Keys and values by turns.
+fn pairs(model: &Model, reader: &mut Reader, addr: u64, held: &Held, give: Give) -> Option<()> {
+    let count = model.size_field(reader, addr).ok()?.unsigned_abs().min(MAX_ARRAY);
+    let mut last = 0;
+    for i in 0..count as u32 {
+        let offset = held.offset + 8 * i;
+        let word = reader.u64(addr.wrapping_add(u64::from(offset))).ok()?;
+        let at = match i % 2 {
+            0 => At::Key(u64::from(i) / 2),
+            _ if last == 0 => At::Item(u64::from(i) / 2),
+            _ => At::Paired(offset),
+        };
+        give(word, held.strength, at);
+        last = word;
     }
     Some(())
 }

@@ -299,7 +299,7 @@ fn code_of(
     match (within, reference.at) {
         ("__dict__", At::Value(_)) => text(),
         (_, At::Key(_) | At::Order(_)) => KEY,
-        ("", At::Item(_) | At::Value(_) | At::Element(_)) => ITEM,
+        ("", At::Item(_) | At::Value(_) | At::Paired(_) | At::Element(_)) => ITEM,
         ("", At::Attribute(i)) => *names.entry((object.shape.id, i)).or_insert_with(text),
         ("", At::Stack(_)) => named(&"stack"),
         ("", At::Field(name)) => named(&name),

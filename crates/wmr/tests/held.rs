@@ -77,6 +77,48 @@ fn a_path_leads_from_the_module_to_the_object() {
     }
 }
 
+/// The target says where the values are, in the order of the keys.
+const KEYS: &str = r#"
+import contextvars, weakref
+class Registry:
+    class Event:
+        pass
+made = [Registry.Event() for n in range(8)]
+first = made[0]
+keys = [(1, 'a'), (1, 2, 3, 4, 5), (None, (b'x',)), b'a\x00b', Registry, weakref.ref(first), frozenset([1])]
+TABLE = dict(zip(keys, made))
+contextvars.ContextVar('request').set({'user': made[7]})
+print(' '.join(str(id(o)) for o in made))
+del made, first
+"#;
+
+#[test]
+fn keys_are_written_as_they_are() {
+    let written = [
+        "(1, 'a')",
+        "(1, 2, 3, 4, …)",
+        "(None, (b'x',))",
+        "b'a\\x00b'",
+        "<class Registry>",
+        "<weakref to Event>",
+        "<frozenset>",
+    ];
+    for tag in ["3.8", "3.11", "3.14"] {
+        let (_target, pid, said) = spawn(tag, KEYS);
+        for (addr, key) in said.iter().zip(written) {
+            let text = stdout(&mut wmr(&["path", &pid, &addr.to_string()]));
+            assert!(text.contains(&format!("module __main__ → .TABLE → [{key}]")), "{tag}, {key}: {text}");
+        }
+        let text = stdout(&mut wmr(&["path", &pid, &said[7].to_string()]));
+        for step in ["dict  <ContextVar 'request'>", "__main__.Registry.Event  user"] {
+            assert!(text.contains(step), "{tag}, {step}: {text}");
+        }
+        // By what it is defined in, too.
+        let text = stdout(&mut wmr(&["path", &pid, "--type", "Registry.Event"]));
+        assert!(text.contains("WHO HOLDS Registry.Event  8 objects"), "{tag}: {text}");
+    }
+}
+
 #[test]
 fn ways_to_one_object_share_no_step() {
     let (_target, pid, said) = spawn(

@@ -2,17 +2,18 @@
 
 use super::containers::key_of;
 use super::instances::{each_member, shared_names};
+use super::keys::{escaped, name_of};
 use super::{At, Reference};
 use crate::family::Family;
 use crate::model::Model;
-use crate::object::{Object, digits, digits_at};
+use crate::object::Object;
 use crate::strings::read_text;
 use std::fmt;
 use wmr_memory::Reader;
 
 /// Characters of a name or key that a label's text shows, and that are read.
-const MAX_TEXT: usize = 60;
-const MAX_NAME: usize = 1024;
+pub(super) const MAX_TEXT: usize = 60;
+pub(super) const MAX_NAME: usize = 1024;
 /// `CO_FAST_FREE` in `co_localspluskinds` (3.11+).
 const FREE: u8 = 0x80;
 
@@ -148,6 +149,10 @@ pub fn label(model: &Model, reader: &mut Reader, object: &Object, reference: &Re
             let key = key_of(model, reader, addr, i);
             (Via::Value, named(reader, key))
         }
+        At::Paired(offset) => {
+            let key = reader.u64(addr.wrapping_add(u64::from(offset)).wrapping_sub(8)).ok();
+            (Via::Value, named(reader, key))
+        }
         At::Attribute(i) => match attribute(model, reader, addr, i) {
             Some(name) => (Via::Attr, Name::Text(name)),
             None => (Via::Attr, unknown("attribute", u64::from(i))),
@@ -243,66 +248,4 @@ fn text_item(model: &Model, reader: &mut Reader, tuple: u64, index: u64) -> Opti
         .u64(tuple.wrapping_add(model.layout.tuple.ob_item).wrapping_add(index.wrapping_mul(8)))
         .ok()?;
     read_text(model, reader, item, MAX_NAME)
-}
-
-/// What a key is: strings and ints; what has another value of its own, as it is written.
-fn name_of(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
-    let ty = model.type_of(reader, key).ok()?;
-    let name = reader.u64(ty.wrapping_add(model.layout.type_object.tp_name)).ok()?;
-    let name = reader.cstr(name, MAX_TEXT).ok()?;
-    Some(match (name.as_slice(), model.is_two()) {
-        (b"str", _) => Name::Text(read_text(model, reader, key, MAX_NAME)?),
-        (b"NoneType", _) => Name::Written("None".to_owned()),
-        (b"bool", false) => {
-            let zero = digits(model, reader, key)? == 0 || int(model, reader, key)? == Name::Number(0);
-            Name::Written(if zero { "False" } else { "True" }.to_owned())
-        }
-        (b"int", true) => Name::Number(reader.i64(key.wrapping_add(model.layout.object.size)).ok()?),
-        (b"int", false) | (b"long", true) => int(model, reader, key)?,
-        (b"float", _) => {
-            let bits = reader.u64(key.wrapping_add(model.layout.object.size)).ok()?;
-            Name::Written(format!("{:?}", f64::from_bits(bits)))
-        }
-        (other, _) => Name::Written(format!("<{}>", escaped(&String::from_utf8_lossy(other)))),
-    })
-}
-
-/// Small ints in full; what has more than two digits of 30 bits is not spelt out.
-pub(super) fn int(model: &Model, reader: &mut Reader, key: u64) -> Option<Name> {
-    let n = digits(model, reader, key)?;
-    if n > 2 {
-        return Some(Name::Written("<int>".to_owned()));
-    }
-    let first = digits_at(model)?;
-    let mut value = 0i64;
-    for i in 0..n {
-        value |= i64::from(reader.u32(key.wrapping_add(first + 4 * i)).ok()? & 0x3fff_ffff) << (30 * i);
-    }
-    // 3.12+: the sign is in the low bits of the tag, 2 is negative; before, `ob_size` is.
-    let negative = match model.layout.long.long_value {
-        Some(at) => reader.u64(key.wrapping_add(at)).ok()? & 3 == 2,
-        None => model.size_field(reader, key).ok()? < 0,
-    };
-    Some(Name::Number(if negative { -value } else { value }))
-}
-
-/// Control characters, quotes and backslashes as `repr` writes them.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\'' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if u32::from(c) < 0x20 || u32::from(c) == 0x7f => {
-                out.push_str(&format!("\\x{:02x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

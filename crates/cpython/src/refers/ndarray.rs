@@ -4,7 +4,7 @@
 //! `ndarraytypes.h`; offsets count from behind the object's header.
 
 use super::Strength::Strong;
-use super::label::int;
+use super::keys::int;
 use super::{At, Give, Name};
 use crate::dicts;
 use crate::model::Model;

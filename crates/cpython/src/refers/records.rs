@@ -3,7 +3,8 @@
 //! A field is `path`, `path=label` where a person knows it by another name, `~path` where it does not
 //! keep its object alive, `path[]` for `ob_size` pointers, `path[n]` for n of them, `path[field]` for as
 //! many as a field of the structure says, `path!other` only where there is no other field, `path?flag` where a
-//! byte of the object says so, `path[links]` for a chain of objects that ends where it began, `path[ring]` for a ring buffer (`RingBuf`, `_queuemodule.c`). Fields a version does not have are left out there. The dict
+//! byte of the object says so, `path[pairs]` for `ob_size` pointers that are keys and values by turns,
+//! `path[links]` for a chain of objects that ends where it began, `path[ring]` for a ring buffer (`RingBuf`, `_queuemodule.c`). Fields a version does not have are left out there. The dict
 //! at `tp_dictoffset` is nobody's field: every type has it alike (`instances.rs`).
 
 use super::Strength;
@@ -15,6 +16,8 @@ pub enum Many {
     One,
     /// As many as `ob_size` says.
     Sized,
+    /// As many as `ob_size` says, a key before each value; before a node that holds more of them, none.
+    Pairs,
     Fixed(u32),
     /// As many as the 32-bit field at this offset says.
     CountAt(u32),
@@ -172,9 +175,9 @@ records! {
     "_contextvars.ContextVar|ContextVar" "PyContextVar" ["var_name=name var_default"]
     "_contextvars.Token|Token" "PyContextToken" ["tok_ctx tok_var=var tok_oldval=old_value"]
     "hamt" "PyHamtObject" ["h_root"]
-    "hamt_bitmap_node" "PyHamtNode_Bitmap" ["b_array[]"]
+    "hamt_bitmap_node" "PyHamtNode_Bitmap" ["b_array[pairs]"]
     "hamt_array_node" "PyHamtNode_Array" ["a_array[32]"]
-    "hamt_collision_node" "PyHamtNode_Collision" ["c_array[]"]
+    "hamt_collision_node" "PyHamtNode_Collision" ["c_array[pairs]"]
 
     // functools, operator, itertools
     "functools.partial" "partialobject" ["fn=func args kw=keywords"]
@@ -353,6 +356,7 @@ fn field(table: &Table, of: &str, spec: &'static str) -> Option<Held> {
             let many = match count.parse() {
                 Ok(n) => Many::Fixed(n),
                 Err(_) if count == "links" => Many::Links,
+                Err(_) if count == "pairs" => Many::Pairs,
                 Err(_) if count == "ring" => {
                     let ring = path.rsplit_once('.')?.0;
                     let at = |name: &str| {

@@ -63,7 +63,7 @@ def sublist(i):
     o = SubList([U()]); o.extra = U(); o.other = U(); return o
 def with_dict(c, *a):
     o = c(*a); o.attr = U(); return o
-add(sublist); add(lambda i: with_dict(SubDict, {U(): U()})); add(lambda i: with_dict(SubTuple, (U(), U())))
+add(lambda i: {b'k': U(), (i, 'a'): U(), ((i,), b'x', None): U()}); add(sublist); add(lambda i: with_dict(SubDict, {U(): U()})); add(lambda i: with_dict(SubTuple, (U(), U())))
 add(lambda i: with_dict(SubInt, i)); add(lambda i: with_dict(SubInt, 1 << 70)); add(lambda i: with_dict(SubStr, 'x'))
 add(lambda i: [U() for _ in range(i)], 20); add(lambda i: tuple([U() for _ in range(i)]), 20)
 add(lambda i: set([U() for _ in range(i * 3)]), 20); add(lambda i: frozenset([U() for _ in range(i)]), 20)
@@ -279,7 +279,7 @@ def labels(say):
                 if hasattr(o, k): say(o, getattr(o, k), 'slot ' + k)
         elif t is dict and len(o) < 600:
             for k, v in o.items():
-                if type(k) in (str, int) and isinstance(v, U): say(o, v, '[%r]' % (k,))
+                if type(k) in (str, int, bytes, tuple) and isinstance(v, U): say(o, v, '[%r]' % (k,))
         elif t in (list, tuple, collections.deque):
             for i, v in enumerate(o):
                 if isinstance(v, U): say(o, v, '[%d]' % i)

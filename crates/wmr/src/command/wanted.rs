@@ -18,7 +18,9 @@ const MAX_NAME: usize = 128;
 pub fn of_type(subject: &Subject, held: &Held, name: &str) -> Result<Bits, Failure> {
     let types = &subject.inspection.census.types;
     let full = types.iter().any(|ty| ty.name == name);
-    let is_meant = |ty: &Type| if full { ty.name == name } else { last_part(&ty.name) == name };
+    // `Event`, or with what it is defined in: `Registry.Event`.
+    let ends = |known: &str| known.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let is_meant = |ty: &Type| if full { ty.name == name } else { ends(&ty.name) };
     let mut names: Vec<&str> = types.iter().filter(|ty| is_meant(ty)).map(|ty| ty.name.as_str()).collect();
     // Classes that were made several times have one name.
     names.sort_unstable();
