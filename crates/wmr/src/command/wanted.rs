@@ -19,7 +19,8 @@ pub fn of_type(subject: &Subject, held: &Held, name: &str) -> Result<Bits, Failu
     let types = &subject.inspection.census.types;
     let full = types.iter().any(|ty| ty.name == name);
     // `Event`, or with what it is defined in: `Registry.Event`.
-    let ends = |known: &str| known.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let ends =
+        |known: &str| known.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     let is_meant = |ty: &Type| if full { ty.name == name } else { ends(&ty.name) };
     let mut names: Vec<&str> = types.iter().filter(|ty| is_meant(ty)).map(|ty| ty.name.as_str()).collect();
     // Classes that were made several times have one name.
