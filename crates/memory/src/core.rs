@@ -119,7 +119,7 @@ fn open(
     notes.extend_from_slice(&modules.missing);
     let memory = CoreMemory::new(core, &areas, &said, &modules);
 
-    let (images, image_notes) = find_images(&layout::mappings(&areas, &said), &modules, &memory);
+    let (images, image_notes) = find_images(&layout::mappings(&areas, &said, &[]), &modules, &memory);
     notes.extend(image_notes);
     layout::infer_permissions(&mut areas, &headers, &images);
     layout::name_special(&mut areas, &said, &images);
@@ -137,7 +137,7 @@ fn open(
     Ok(Target {
         kind: TargetKind::Core,
         memory: Arc::new(memory),
-        mappings: layout::mappings(&areas, &said),
+        mappings: layout::mappings(&areas, &said, &images),
         images,
         page_size: said.auxv(notes::AT_PAGESZ).filter(|p| p.is_power_of_two()).unwrap_or(4096),
         threads: said.threads,

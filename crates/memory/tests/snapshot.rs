@@ -5,10 +5,10 @@ use std::ops::Range;
 use wmr_memory::live::{LiveOptions, attach};
 use wmr_memory::synthetic::SyntheticMemory;
 use wmr_memory::{
-    Backing, Mapping, PageState, Perms, Residency, SnapshotError, SnapshotOptions, Target, Why,
+    Backing, Mapping, PageState, Perms, Residency, SnapshotError, SnapshotOptions, Target, Why, open_core,
     open_snapshot_bytes, write_snapshot,
 };
-use wmr_testing::{READY, at_rest, python};
+use wmr_testing::{READY, at_rest, gcore, python};
 
 fn kept(target: &Target) -> Vec<u8> {
     let file = tempfile::tempfile().unwrap();
@@ -310,4 +310,22 @@ fn a_file_cut_short_while_it_is_open_is_a_fault() {
     file.as_file().set_len(4096).unwrap();
     assert_eq!(pages(&opened, 0x12_0000..0x12_1000), [Err(Why::Damaged)]);
     assert!(opened.memory.troubles()[0].contains("it cannot be read"), "{:?}", opened.memory.troubles());
+}
+
+/// What the loader relocated is read-only, and not what the file has.
+#[test]
+fn a_snapshot_of_a_core_has_the_data_of_its_images() {
+    let process = python("3.11").unwrap().spawn(READY).unwrap();
+    at_rest(process.pid()).unwrap();
+    let core = open_core(&gcore(process.pid()).unwrap(), &Default::default()).unwrap();
+    let snapshot = open_snapshot_bytes(kept(&core)).unwrap();
+    let data: Vec<Range<u64>> = core.images.iter().flat_map(|image| image.writable()).collect();
+    assert!(data.len() > 5, "{data:?}");
+    for data in data {
+        let [theirs, ours] = [&core, &snapshot].map(|target| {
+            let mut bytes = vec![0; (data.end - data.start) as usize];
+            target.memory.read(data.start, &mut bytes).map(|()| bytes)
+        });
+        assert!(theirs == ours, "{data:x?}");
+    }
 }

@@ -192,7 +192,8 @@ pub(super) fn name_special(areas: &mut [Area], notes: &Notes, images: &[Image]) 
     }
 }
 
-pub(super) fn mappings(areas: &[Area], notes: &Notes) -> Vec<Mapping> {
+/// `images` tell what of a file was written to and is no longer writable.
+pub(super) fn mappings(areas: &[Area], notes: &Notes, images: &[Image]) -> Vec<Mapping> {
     let joints = notes.joints();
     let mut out: Vec<Mapping> = Vec::new();
     for area in areas {
@@ -216,17 +217,22 @@ pub(super) fn mappings(areas: &[Area], notes: &Notes) -> Vec<Mapping> {
             }),
         }
         if let Some(mapping) = out.last_mut() {
-            store(&mut mapping.residency, area, notes);
+            store(&mut mapping.residency, area, notes, images);
         }
     }
     out
 }
 
 /// What is stored, but for what was not in RAM.
-fn store(residency: &mut Residency, area: &Area, notes: &Notes) {
+fn store(residency: &mut Residency, area: &Area, notes: &Notes, images: &[Image]) {
+    // What the loader has relocated is made read-only then (`PT_GNU_RELRO`).
+    let relocated = |area: &Area| {
+        let mut data = images.iter().flat_map(Image::writable);
+        data.any(|data| data.start < area.end && area.start < data.end)
+    };
     let file = match area.backing {
         // A private file mapping is dumped because it was written to.
-        Backing::File => !area.perms.write,
+        Backing::File => !area.perms.write && !relocated(area),
         Backing::SharedMemory => true,
         _ => false,
     };
