@@ -1,6 +1,7 @@
 //! Where in a target a CPython may be: never by a file's name, always checked by what is there.
 
 use crate::layout::Layout;
+use crate::model::{Model, RefCount};
 use crate::sysdict;
 use crate::tables::Known;
 use crate::version::Version;
@@ -165,6 +166,35 @@ pub fn for_each_word(reader: &mut Reader<'_>, range: Range<u64>, mut f: impl FnM
         }
         at += len;
     }
+}
+
+/// Calls `f(address, type, count)` for what may be an object in data of images: a plausible count, and behind it a
+/// word that `is_type` has for the address of a type. In a program that is not position-independent a pair of
+/// pointers may look like both: no count is the address of something.
+pub fn for_each_static(
+    target: &Target,
+    model: &Model,
+    data: Range<u64>,
+    is_type: impl Fn(u64) -> bool,
+    mut f: impl FnMut(u64, u64, RefCount),
+) {
+    /// Nothing is mapped below.
+    const FIRST_ADDRESS: u64 = 0x1000;
+    let object = &model.layout.object;
+    let between = object.ob_type.wrapping_sub(object.ob_refcnt);
+    let mut before = (0, 0);
+    for_each_word(&mut target.reader(), data, |at, word| {
+        let (count_at, count) = std::mem::replace(&mut before, (at, word));
+        // Most words are told by what precedes them.
+        let count = model.decode_refcount(count);
+        if count == RefCount::Implausible || at.wrapping_sub(count_at) != between || !is_type(word) {
+            return;
+        }
+        let is_address = |count| count >= FIRST_ADDRESS && target.mapping(count).is_some();
+        if !matches!(count, RefCount::Count(count) if is_address(count)) {
+            f(at.wrapping_sub(object.ob_type), word, count);
+        }
+    });
 }
 
 /// Searches the writable memory for a word that starts an interpreter list by one of `tables`: for

@@ -116,6 +116,11 @@ impl Model {
         self.hex >> 24 == 2
     }
 
+    /// 3.12+: objects that are never freed, and references to which are not counted (PEP 683).
+    pub fn has_immortals(&self) -> bool {
+        self.hex >> 16 >= 0x030c
+    }
+
     #[inline]
     pub fn type_of(&self, reader: &mut Reader, object: u64) -> Result<u64, Fault> {
         reader.u64(object.wrapping_add(self.layout.object.ob_type))

@@ -13,9 +13,11 @@ use crate::kinds::{Domain, KindId, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::Range;
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
-use wmr_cpython::model::{Allocation, Model, flags};
+use wmr_cpython::locate::for_each_static;
+use wmr_cpython::model::{Allocation, Model, RefCount, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
 use wmr_cpython::refers::{Many, known_fields};
@@ -61,6 +63,7 @@ impl Census {
         let mut marks = known_marks(blocks, known, &mut kinds);
         let pass = Pass { target, model, blocks, types: &types };
         let mut claims = pass.propose(&mut marks);
+        pass.meet_static_objects();
         pass.claims_of_static_types(&mut claims);
         let list = types.all();
         let laid_out = laid_out_by(model, &list, &mut target.reader());
@@ -310,6 +313,26 @@ impl<'a> Pass<'a> {
         if identifier.types.get(meta).is_some_and(|meta| meta.flags & flags::TYPE_SUBCLASS != 0) {
             identifier.types.get(allocation.data);
         }
+    }
+
+    /// Objects in the data of images may be the only ones of their types: `Ellipsis` is.
+    fn meet_static_objects(&self) {
+        let own = |data: &Range<u64>| data.contains(&self.model.type_type);
+        let data = self.target.images.iter().flat_map(|image| {
+            // The interpreter's own are immortal from 3.12 on: what else looks like one there is a table of types,
+            // each with the number of interpreters that have it.
+            let immortal = self.model.has_immortals() && image.writable().any(|data| own(&data));
+            image.writable().map(move |data| (data, immortal))
+        });
+        data.collect::<Vec<_>>().into_par_iter().for_each(|(data, immortal)| {
+            let mut cache = TypeCache::new(self.types, self.target.reader());
+            let is_type = |word| self.types.is_static(word);
+            for_each_static(self.target, self.model, data, is_type, |_, ty, count| {
+                if count == RefCount::Immortal || !immortal {
+                    cache.get(ty);
+                }
+            });
+        });
     }
 
     /// Type objects that an extension has in memory of its own, as numpy its dtypes' classes: laid out as static

@@ -3,17 +3,12 @@
 use crate::inspect::Inspection;
 use rustc_hash::FxHashMap;
 use wmr_cpython::family::Family;
-use wmr_cpython::locate::for_each_word;
-use wmr_cpython::model::{Model, RefCount, flags};
+use wmr_cpython::locate::for_each_static;
+use wmr_cpython::model::{Model, flags};
 use wmr_cpython::types::Shape;
 use wmr_memory::Target;
 
-/// Nothing is mapped below.
-const FIRST_ADDRESS: u64 = 0x1000;
-
-/// By address: where a known type's address lies in the place of a type and a plausible count before it. A
-/// word that only looks so is referred to by nobody. In a program that is not position-independent a pair of
-/// pointers may look like both: no count is the address of something.
+/// By address. A word that only looks like the head of an object is referred to by nobody.
 pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64, Shape)> {
     // Instances of heap types are never static: where such a type's address is, a variable or table has it.
     // Nor what comes to be while code runs: exceptions, frames, generators.
@@ -24,22 +19,15 @@ pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64
     let types = inspection.census.types.iter();
     let types = types.filter(|ty| !ty.shape.is_heap_type() && !runs(&ty.shape));
     let types: FxHashMap<u64, Shape> = types.map(|ty| (ty.addr, ty.shape)).collect();
-    let type_at = model.layout.object.ob_type;
     let mut out = Vec::new();
-    let (mut reader, mut counts) = (target.reader(), target.reader());
-    for range in target.images.iter().flat_map(|image| image.writable()) {
-        for_each_word(&mut reader, range, |at, word| {
-            let Some(shape) = types.get(&word) else { return };
-            let addr = at.wrapping_sub(type_at);
-            let plausible = match model.refcount(&mut counts, addr) {
-                Ok(RefCount::Count(count)) => count < FIRST_ADDRESS || target.mapping(count).is_none(),
-                Ok(RefCount::Immortal) => true,
-                Ok(RefCount::Implausible) | Err(_) => false,
-            };
-            if plausible {
-                out.push((addr, *shape));
-            }
-        });
+    for data in target.images.iter().flat_map(|image| image.writable()) {
+        for_each_static(
+            target,
+            model,
+            data,
+            |word| types.contains_key(&word),
+            |addr, ty, _| out.push((addr, types[&ty])),
+        );
     }
     out.extend(types_in_blocks(target, inspection, model));
     out.sort_unstable_by_key(|known| known.0);

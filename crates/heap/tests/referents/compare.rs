@@ -7,6 +7,7 @@ use wmr_cpython::model::flags;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{At, Reference, Strength, label, references};
 use wmr_cpython::types::{TypeCache, Types};
+use wmr_heap::graph::{Fold, Graph};
 use wmr_heap::inspect;
 use wmr_memory::Target;
 
@@ -35,6 +36,7 @@ fn hides(ty: &str, label: &str) -> bool {
 pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
     let inspection = inspect(target).expect("inspected");
     let Some(model) = &inspection.model else { return vec!["no interpreter".to_owned()] };
+    let graph = Graph::build(target, &inspection, Fold::No).expect("an interpreter").expect("few references");
     let types = Types::new(target, model, &inspection.blocks);
     let mut cache = TypeCache::new(&types, target.reader());
     let mut reader = target.reader();
@@ -137,6 +139,12 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
             }
         }
         let own_type = model.type_of(&mut reader, addr).unwrap_or(0);
+        let no_nodes = theirs.iter().filter(|r| graph.node_of_its_own(&inspection, model, **r).is_none());
+        for missed in no_nodes {
+            right = false;
+            let of = cache_name(model, target, *missed);
+            note(ty, format!("a referent {of} is no node"), format!("{addr:#x} → {missed:#x}"));
+        }
         for (missed, n) in left.iter().filter(|(_, n)| **n > 0) {
             // Instances of static types never say their type; what some types say of it twice is once.
             if *missed == own_type || SAID_FOR_OTHERS.iter().any(|(t, _)| matches(t, &said_by)) {
