@@ -13,11 +13,10 @@ use crate::kinds::{Domain, KindId, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::ops::Range;
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::locate::for_each_static;
-use wmr_cpython::model::{Allocation, Model, RefCount, flags};
+use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
 use wmr_cpython::refers::{Many, known_fields};
@@ -317,20 +316,11 @@ impl<'a> Pass<'a> {
 
     /// Objects in the data of images may be the only ones of their types: `Ellipsis` is.
     fn meet_static_objects(&self) {
-        let own = |data: &Range<u64>| data.contains(&self.model.type_type);
-        let data = self.target.images.iter().flat_map(|image| {
-            // The interpreter's own are immortal from 3.12 on: what else looks like one there is a table of types,
-            // each with the number of interpreters that have it.
-            let immortal = self.model.has_immortals() && image.writable().any(|data| own(&data));
-            image.writable().map(move |data| (data, immortal))
-        });
-        data.collect::<Vec<_>>().into_par_iter().for_each(|(data, immortal)| {
+        self.target.images.par_iter().for_each(|image| {
             let mut cache = TypeCache::new(self.types, self.target.reader());
             let is_type = |word| self.types.is_static(word);
-            for_each_static(self.target, self.model, data, is_type, |_, ty, count| {
-                if count == RefCount::Immortal || !immortal {
-                    cache.get(ty);
-                }
+            for_each_static(self.target, self.model, image, is_type, |_, ty| {
+                cache.get(ty);
             });
         });
     }

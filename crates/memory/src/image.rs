@@ -138,6 +138,17 @@ impl Image {
         let bytes = self.file.as_ref()?.clipped(at..end);
         (!bytes.is_empty()).then_some(bytes)
     }
+
+    /// What the program found at `addr` when it was loaded, where that is no address: the file's bytes, and zeroes
+    /// behind them. `None` outside, or without the file.
+    pub fn first_word(&self, addr: u64) -> Option<u64> {
+        self.segments.iter().find(|segment| segment.range.contains(&addr))?;
+        self.file.as_ref()?;
+        if !self.loaded.iter().any(|(range, _)| range.contains(&addr)) {
+            return Some(0);
+        }
+        Some(u64::from_le_bytes(*self.file_bytes(addr)?.first_chunk()?))
+    }
 }
 
 #[cfg(test)]

@@ -20,14 +20,9 @@ pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64
     let types = types.filter(|ty| !ty.shape.is_heap_type() && !runs(&ty.shape));
     let types: FxHashMap<u64, Shape> = types.map(|ty| (ty.addr, ty.shape)).collect();
     let mut out = Vec::new();
-    for data in target.images.iter().flat_map(|image| image.writable()) {
-        for_each_static(
-            target,
-            model,
-            data,
-            |word| types.contains_key(&word),
-            |addr, ty, _| out.push((addr, types[&ty])),
-        );
+    for image in &target.images {
+        let is_type = |word: u64| types.contains_key(&word);
+        for_each_static(target, model, image, is_type, |addr, ty| out.push((addr, types[&ty])));
     }
     out.extend(types_in_blocks(target, inspection, model));
     out.sort_unstable_by_key(|known| known.0);

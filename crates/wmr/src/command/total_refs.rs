@@ -18,8 +18,10 @@ use wmr_heap::total_refs::TotalRefs;
 struct Body {
     /// What `sys.gettotalrefcount()` says in a debug build.
     total: i64,
-    /// Up to 3.11: the part of it that is from the table of interned strings, which their counts leave out.
+    /// Up to 3.12: the part of it that is from the table of interned strings, which their counts leave out.
     interned: i64,
+    /// The part of it that is to tables of dicts' keys, which are no objects.
+    keys: i64,
     objects: u64,
     /// Objects whose references are not counted.
     immortal: u64,
@@ -44,7 +46,7 @@ const SHOWN: usize = 25;
 
 pub fn run(word: &OsStr, limit: Option<usize>, csv_rows: bool, options: &Options) -> Result<Answer, Failure> {
     let subject = open(word, options)?;
-    let none = TotalRefs { types: Vec::new(), interned: 0 };
+    let none = TotalRefs { types: Vec::new(), interned: 0, keys: 0 };
     let totals = TotalRefs::of(&subject.target, &subject.inspection).unwrap_or(none);
     let types = subject.inspection.census.types.iter().zip(&totals.types);
     let mut rows: Vec<Row> = types
@@ -62,7 +64,15 @@ pub fn run(word: &OsStr, limit: Option<usize>, csv_rows: bool, options: &Options
     let machine = options.json || csv_rows;
     let (objects, immortal) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.count, sum.1 + row.immortal));
     let (rows, truncated) = limited(rows, limit.unwrap_or(if machine { 0 } else { SHOWN }));
-    let body = Body { total: totals.total(), interned: totals.interned, objects, immortal, rows, truncated };
+    let body = Body {
+        total: totals.total(),
+        interned: totals.interned,
+        keys: totals.keys,
+        objects,
+        immortal,
+        rows,
+        truncated,
+    };
     if csv_rows {
         let text = csv(&body.rows);
         return Ok(finished(&subject, text));
