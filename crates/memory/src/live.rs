@@ -24,6 +24,7 @@ mod sharing;
 mod smaps;
 mod stop;
 mod stream;
+mod vdso;
 mod watched;
 
 pub use clone::Lost;

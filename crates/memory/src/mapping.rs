@@ -209,4 +209,9 @@ impl Mapping {
     pub fn contains(&self, addr: u64) -> bool {
         self.start <= addr && addr < self.end
     }
+
+    /// Code of the kernel that programs may call: an ELF image without a file.
+    pub(crate) fn is_vdso(&self) -> bool {
+        self.backing == Backing::Kernel && self.name == b"[vdso]"
+    }
 }

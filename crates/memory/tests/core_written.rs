@@ -4,6 +4,7 @@ mod core_written {
     mod lacking;
     mod programs;
     mod pythons;
+    mod vdso;
 }
 
 use std::fs::File;

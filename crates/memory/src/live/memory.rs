@@ -17,6 +17,8 @@ pub(super) enum Rest {
     Zeroes,
     /// Clean pages of a file; the file offset of the region's start.
     File(Arc<File>, u64),
+    /// Pages of the kernel; the bytes of the whole region.
+    Kernel(Vec<u8>),
     /// Shared memory: read from the process when asked for, if the page is there then.
     Shared,
     Refused(Why),
@@ -93,6 +95,11 @@ impl LiveMemory {
             Rest::File(file, offset) => {
                 let offset = offset.wrapping_add(addr - region.start);
                 read_file(file, offset, buf).map_err(|done| Fault::new(addr + done, Why::Io))?;
+            }
+            Rest::Kernel(bytes) => {
+                let from = (addr - region.start) as usize;
+                let bytes = bytes.get(from..from + len).ok_or(Fault::new(addr, Why::Unsafe))?;
+                buf.copy_from_slice(bytes);
             }
             Rest::Shared => return self.read_shared(addr, buf),
             Rest::Refused(why) => return Err(Fault::new(addr, *why)),

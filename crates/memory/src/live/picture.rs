@@ -8,7 +8,7 @@ use super::pagemap::{self, Entries, PAGE};
 use super::procdir::{ProcDir, Status};
 use super::smaps::Entry;
 use super::stream::Stream;
-use super::{AttachError, Source, list};
+use super::{AttachError, Source, list, vdso};
 use crate::{Backing, Capture, Mapping, Process, Residency, Target, TargetKind, Thread, Why};
 use memmap2::MmapMut;
 use std::fs::File;
@@ -89,7 +89,7 @@ impl Source {
             let rest = match mapping.backing {
                 _ if flags.device || flags.userfault => Rest::Refused(Why::Unsafe),
                 Backing::Device => Rest::Refused(Why::Unsafe),
-                // The pages of [vdso] are there and copied; what is not, is not for reading.
+                // [vvar] is not for reading; of [vdso] more below.
                 Backing::Kernel => Rest::Refused(Why::Unsafe),
                 _ if frozen.unscanned.contains(&mapping.start) => Rest::Refused(Why::NotCaptured),
                 Backing::SharedMemory => Rest::Shared,
@@ -112,7 +112,7 @@ impl Source {
                 source,
             })
         };
-        let memory = LiveMemory {
+        let mut memory = LiveMemory {
             extents: frozen.extents,
             copied: frozen.copied,
             stream: frozen.stream,
@@ -121,6 +121,11 @@ impl Source {
             mem: clone(&self.mem)?,
             pagemap: clone(&self.pagemap)?,
         };
+        if let Some(i) = frozen.entries.iter().position(|entry| entry.mapping.is_vdso())
+            && let Some(vdso) = vdso::of(&frozen.entries[i].mapping, &memory)
+        {
+            memory.regions[i].rest = Rest::Kernel(vdso);
+        }
         Ok((frozen.entries.into_iter().map(|entry| entry.mapping).collect(), memory))
     }
 }

@@ -273,6 +273,14 @@ fn memory_pieces(target: &Target, untouched: &[Untouched]) -> (Vec<Range<u64>>, 
                 _ => ranges.push(run.start..run.end),
             }
         }
+        // Of this what was never touched is no zeroes, and in no file.
+        if mapping.is_vdso() && mapping.len() <= MEMORY {
+            let mut bytes = vec![0; mapping.len() as usize];
+            if target.memory.read(mapping.start, &mut bytes).is_ok() {
+                ranges.clear();
+                ranges.push(mapping.start..mapping.end);
+            }
+        }
         let downwards = mapping.backing == Backing::Anonymous && !of_image;
         let rank = if of_image { 0 } else { 1 + u8::from(mapping.backing != Backing::Brk) };
         groups.push(Group { rank, downwards, start: mapping.start, ranges });

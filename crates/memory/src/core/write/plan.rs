@@ -156,6 +156,10 @@ fn fate(
         // The kernel has segments for [vvar] and for devices, and nothing in them.
         Backing::Device => (Fate::Leave, None),
         Backing::Kernel if present => (Fate::Store, None),
+        // gdb takes [vdso] for an ELF file, and wants all of it.
+        Backing::Kernel if !vast && target.memory.read(range.start, &mut [0]).is_ok() => {
+            (Fate::Store, untouched)
+        }
         Backing::Kernel => (Fate::Leave, None),
         // Others may have written to the rest: it is not known to be zeroes.
         Backing::SharedMemory if present => (Fate::Store, None),
