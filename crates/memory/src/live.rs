@@ -143,20 +143,13 @@ impl Source {
         if procdir::is_kernel_thread(&dir.text("stat").map_err(vanished)?) {
             return Err(AttachError::KernelThread { pid, name: status.name });
         }
-        let mut view = open_dir(pid)?;
-        if matches!(status.state, 'Z' | 'X') {
-            // The first thread may end before the others; the memory is then seen through those.
-            let tids = dir.tids().map_err(vanished)?;
-            let living =
-                tids.into_iter().find(|&tid| !matches!(dir.thread_state(tid), None | Some('Z' | 'X')));
-            let living = living.ok_or(AttachError::Zombie { pid, ppid: status.ppid })?;
-            view = open_dir(living)?;
-            let tgid = status.tgid;
+        let view = dir.view().map_err(|_| match status.has_ended() {
+            true => AttachError::Zombie { pid, ppid: status.ppid },
+            false => AttachError::Vanished { pid },
+        })?;
+        if view.pid != pid {
             status = view.status().map_err(vanished)?;
-            if status.tgid != tgid {
-                return Err(AttachError::Vanished { pid });
-            }
-            notes.push(format!("the first thread has ended; looked through thread {living}"));
+            notes.push(format!("the first thread has ended; looked through thread {}", view.pid));
         }
         let open = |name, what| view.file(name).map_err(|error| refusal(&dir, what, error));
         // First of all and kept: it reads as nothing once the process has gone.

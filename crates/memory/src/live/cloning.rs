@@ -24,7 +24,7 @@ impl Source {
         self.sharing(&mut before, &mut notes);
 
         let burden = Burden::of(&before, self.status.pinned, self.status.threads);
-        let groups = Groups::of(self.dir.path("cgroup"));
+        let groups = Groups::of(self.view.path("cgroup"));
         if let Some(why) = self.obstacle(&before, &burden, &groups) {
             return Err(NoClone::Refused(why));
         }

@@ -1,6 +1,7 @@
 //! The page frame behind one address, where the kernel tells: to root, of a process that still runs.
 
 use super::pagemap::{PM_FRAME, PM_PRESENT};
+use super::procdir::ProcDir;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -30,7 +31,8 @@ fn entry(file: &File, index: u64) -> Option<u64> {
 
 /// The frame that process `pid` has at an address now. Nothing is stopped for it, and no page is brought in.
 pub fn frame(pid: i32, addr: u64, page_size: u64) -> Option<Frame> {
-    let pagemap = entry(&File::open(format!("/proc/{pid}/pagemap")).ok()?, addr / page_size.max(1))?;
+    let pagemap =
+        entry(&ProcDir::open(pid).ok()?.view().ok()?.file("pagemap").ok()?, addr / page_size.max(1))?;
     let number = (pagemap & PM_PRESENT != 0).then_some(pagemap & PM_FRAME).filter(|number| *number != 0)?;
     let flags = entry(&File::open("/proc/kpageflags").ok()?, number)?;
     Some(Frame {

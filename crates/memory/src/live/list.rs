@@ -35,17 +35,17 @@ pub fn processes() -> ProcessList {
     let Ok(entries) = std::fs::read_dir("/proc") else { return list };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for pid in pids.filter(|&pid| pid != own) {
-        let Ok(dir) = ProcDir::open(pid) else { continue };
-        let maps = match dir.read("maps") {
+        let Ok(view) = ProcDir::open(pid).and_then(|dir| dir.view()) else { continue };
+        let maps = match view.read("maps") {
             Ok(maps) => maps,
             Err(error) => {
                 list.unreadable += usize::from(error.kind() == std::io::ErrorKind::PermissionDenied);
                 continue;
             }
         };
-        if let Some(name) = runtime_file(&dir, &maps, &mut known) {
+        if let Some(name) = runtime_file(&view, &maps, &mut known) {
             let version = version_in_name(&name);
-            list.rows.push(PythonProcess { process: facts(&dir), version });
+            list.rows.push(PythonProcess { process: facts(pid, &view), version });
         }
     }
     list.rows.sort_by_key(|row| row.process.pid);
@@ -97,13 +97,13 @@ fn version_in_name(path: &[u8]) -> Option<String> {
     (number(major) && number(&minor)).then(|| format!("{major}.{minor}"))
 }
 
-fn facts(dir: &ProcDir) -> Process {
+fn facts(pid: i32, dir: &ProcDir) -> Process {
     let status = dir.status().unwrap_or_default();
     // One entry that sums up all, its first line shaped like any other.
     let rollup = dir.read("smaps_rollup").map(|text| smaps::parse(&text)).unwrap_or_default();
     let usage = rollup.first().map(|entry| entry.mapping.usage);
     Process {
-        pid: dir.pid,
+        pid,
         ppid: Some(status.ppid),
         exe: executable(dir),
         cmdline: command_line(dir),

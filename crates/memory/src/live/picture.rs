@@ -227,7 +227,7 @@ fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entr
         uss: sum(|m| m.usage.private_clean + m.usage.private_dirty),
         swap: sum(|m| m.usage.swap),
         peak_rss: status.peak_rss,
-        memory_limit: Groups::of(dir.path("cgroup")).limit(),
+        memory_limit: Groups::of(view.path("cgroup")).limit(),
         auxv: view.read("auxv").unwrap_or_default(),
         siginfo: Vec::new(),
     }

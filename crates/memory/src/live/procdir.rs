@@ -39,6 +39,24 @@ impl ProcDir {
         Ok(ProcDir { pid, dir: File::open(format!("/proc/{pid}"))? })
     }
 
+    /// Where the memory can be seen: here, or at a living thread when the first one has ended before the others
+    /// (`pthread_exit`), as nothing but its name and numbers is left here then. Not found: none lives.
+    pub fn view(&self) -> io::Result<Self> {
+        let status = self.status()?;
+        if !status.has_ended() {
+            return Ok(ProcDir { pid: self.pid, dir: self.dir.try_clone()? });
+        }
+        for tid in self.tids()? {
+            // Not below `task`, where there is no `map_files`.
+            let Ok(thread) = ProcDir::open(tid) else { continue };
+            let lives = |of: Status| of.tgid == status.tgid && !of.has_ended();
+            if thread.status().is_ok_and(lives) {
+                return Ok(thread);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     pub fn as_raw_fd(&self) -> i32 {
         self.dir.as_raw_fd()
     }
@@ -135,6 +153,10 @@ pub(super) fn is_kernel_thread(stat: &str) -> bool {
 }
 
 impl Status {
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+
     pub fn parse(text: &str) -> Self {
         let mut status = Status { state: '?', ..Status::default() };
         for line in text.lines() {

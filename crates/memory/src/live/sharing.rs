@@ -92,10 +92,11 @@ pub struct Compared {
 /// What is wrong with the parent; with a child, it is that child's entry.
 pub fn compare(parent: i32, children: &[i32], options: &SharingOptions) -> Result<Compared, SharingError> {
     let dir = ProcDir::open(parent).map_err(|e| SharingError::of(parent, e))?;
-    let mut parent = Member::open(&dir)?;
+    let view = dir.view().map_err(|e| SharingError::of(parent, e))?;
+    let mut parent = Member::open(parent, &view)?;
     let frames = options.frames && parent.shows_frames().map_err(|e| SharingError::of(parent.pid, e))?;
     let told_by = if frames { ToldBy::Frames } else { ToldBy::Exclusive };
-    let exe = list::executable(&dir);
+    let exe = list::executable(&view);
     let mut members: Vec<_> =
         children.iter().map(|&pid| open_child(pid, parent.pid, &exe).map(Child::new)).collect();
     let mut at = 0;
@@ -122,12 +123,13 @@ pub fn compare(parent: i32, children: &[i32], options: &SharingOptions) -> Resul
 fn open_child(pid: i32, parent: i32, exe: &[u8]) -> Result<Member, SharingError> {
     let failed = |e| SharingError::of(pid, e);
     let dir = ProcDir::open(pid).map_err(failed)?;
-    let member = Member::open(&dir)?;
+    let view = dir.view().map_err(failed)?;
+    let member = Member::open(pid, &view)?;
     // Asked of the directory held open: a number may have come to mean another process.
     if dir.status().map_err(failed)?.ppid != parent {
         return Err(SharingError::NotAChild { child: pid, parent });
     }
-    if list::executable(&dir) != exe {
+    if list::executable(&view) != exe {
         return Err(SharingError::OtherProgram { child: pid, parent });
     }
     Ok(member)
@@ -154,12 +156,11 @@ struct Member {
 }
 
 impl Member {
-    fn open(dir: &ProcDir) -> Result<Member, SharingError> {
-        let pid = dir.pid;
+    fn open(pid: i32, view: &ProcDir) -> Result<Member, SharingError> {
         let failed = |e| SharingError::of(pid, e);
         // First of all and kept: it reads as nothing once this address space has gone.
-        let pagemap = dir.file("pagemap").map_err(failed)?;
-        let mut entries = smaps::parse(&dir.read("maps").map_err(failed)?);
+        let pagemap = view.file("pagemap").map_err(failed)?;
+        let mut entries = smaps::parse(&view.read("maps").map_err(failed)?);
         if entries.is_empty() {
             return Err(SharingError::Ended(pid));
         }

@@ -136,7 +136,9 @@ fn ours(dir: &ProcDir, tid: i32, tries: u32) -> bool {
 pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> AttachError {
     const CAP_SYS_PTRACE: u64 = 1 << 19;
     let pid = dir.pid;
-    let Ok(status) = dir.status() else { return AttachError::Vanished { pid } };
+    let Ok((view, status)) = dir.view().and_then(|view| view.status().map(|status| (view, status))) else {
+        return AttachError::Vanished { pid };
+    };
     if status.tracer != 0 {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", status.tracer)).unwrap_or_default();
         return AttachError::Traced { pid, tracer: status.tracer, name: name.trim_end().to_owned() };
@@ -144,7 +146,7 @@ pub(super) fn refused(dir: &ProcDir, what: &'static str, source: io::Error) -> A
     let own = ProcDir::open(std::process::id() as i32).and_then(|own| own.status()).unwrap_or_default();
     // The kernel gives the files of an undumpable process to root, if not the directory.
     use std::os::unix::fs::MetadataExt;
-    let owner = std::fs::metadata(dir.path("mem")).map_or(status.uid, |metadata| metadata.uid());
+    let owner = std::fs::metadata(view.path("mem")).map_or(status.uid, |metadata| metadata.uid());
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
     AttachError::NotPermitted(Box::new(Denied {
         pid,

@@ -31,11 +31,9 @@ impl Watched {
     /// # Errors
     /// It has ended.
     pub fn rss(&self) -> Result<u64, AttachError> {
-        let status = self.dir.status().map_err(|error| refusal(&self.dir, "read /proc/PID/status", error))?;
-        match status.state {
-            'Z' | 'X' => Err(AttachError::Zombie { pid: self.dir.pid, ppid: status.ppid }),
-            _ => Ok(status.rss.unwrap_or(0)),
-        }
+        let status = self.dir.view().and_then(|view| view.status());
+        let status = status.map_err(|error| refusal(&self.dir, "read /proc/PID/status", error))?;
+        Ok(status.rss.unwrap_or(0))
     }
 }
 

@@ -433,7 +433,8 @@ fn instruction_of(order: &Order) -> io::Result<u64> {
     if instruction::is_at(order.mem, order.instruction) {
         return Ok(order.instruction);
     }
-    let entries = smaps::parse(&order.dir.read("maps")?);
-    let found = instruction::find(&order.dir.file("mem")?, &order.dir.file("pagemap")?, &entries);
+    let view = order.dir.view()?;
+    let entries = smaps::parse(&view.read("maps")?);
+    let found = instruction::find(&view.file("mem")?, &view.file("pagemap")?, &entries);
     found.ok_or(io::ErrorKind::NotFound.into())
 }
