@@ -106,6 +106,9 @@ pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
         match source.by_copy(estimate, limit, options, refused.as_deref()) {
             // It has more memory than when it was asked. Once more, with room for twice that.
             Err(AttachError::Growing { .. }) => estimate = estimate.saturating_mul(2).max(1 << 28),
+            Err(AttachError::TooLarge { pid, needed, limit, .. }) => {
+                return Err(AttachError::TooLarge { pid, needed, limit, not_cloned: refused });
+            }
             result => return result,
         }
     }

@@ -119,20 +119,8 @@ pub fn of_attach(error: AttachError) -> Failure {
                 .advise("try again, or look without stopping the process:")
                 .advise(again("", " --capture none"))
         }
-        AttachError::TooLarge { pid, needed, limit } => {
-            let gib = needed.div_ceil(1 << 30) + 1;
-            let (needed, limit) = (scaled(needed), scaled(limit));
-            let message = format!("a copy of process {pid} needs {needed}, above the limit of {limit}");
-            Failure::new(code::FAILED, message)
-                .advise("what is copied is held in memory while it is looked at")
-                .advise(format!(
-                    "where there is room for it: {}",
-                    again("", &format!(" --max-memory {gib}G"))
-                ))
-                .advise(format!(
-                    "or, where it can be cloned, without a copy: {}",
-                    again("", " --capture clone")
-                ))
+        AttachError::TooLarge { pid, needed, limit, not_cloned } => {
+            too_large(pid, needed, limit, not_cloned.as_deref())
         }
         AttachError::NotCloned { predicted, .. } => Failure::new(code::FAILED, message)
             .advise(format!("if that is acceptable: {}", accepting(predicted)))
@@ -151,6 +139,33 @@ pub fn of_attach(error: AttachError) -> Failure {
         }
         AttachError::Growing { .. } => Failure::new(code::FAILED, message).advise("try again in a moment"),
         AttachError::PageSize { .. } | AttachError::System { .. } => Failure::new(code::FAILED, message),
+    }
+}
+
+fn too_large(pid: i32, needed: u64, limit: u64, not_cloned: Option<&str>) -> Failure {
+    let gib = needed.div_ceil(1 << 30) + 1;
+    let (needed, limit) = (scaled(needed), scaled(limit));
+    let held = "what is copied is held in memory while it is looked at";
+    let with_room = again("", &format!(" --max-memory {gib}G"));
+    match not_cloned {
+        // Not simply with more: where the cgroup of both is full, that would have one of them killed.
+        Some(why) => Failure::new(
+            code::FAILED,
+            format!(
+                "process {pid} cannot be cloned ({}), and a copy needs {needed}, above the limit of {limit}",
+                text::shown(why)
+            ),
+        )
+        .advise(held)
+        .advise("outside of the container of the process, on the host, there may be room for it;")
+        .advise(format!("where there is: {with_room}")),
+        None => Failure::new(
+            code::FAILED,
+            format!("a copy of process {pid} needs {needed}, above the limit of {limit}"),
+        )
+        .advise(held)
+        .advise(format!("where there is room for it: {with_room}"))
+        .advise(format!("or, where it can be cloned, without a copy: {}", again("", " --capture clone"))),
     }
 }
 
@@ -209,10 +224,14 @@ fn not_permitted(denied: &Denied) -> Failure {
         let meaning = match scope {
             1 => "only a parent may look at its children",
             2 => "that takes the capability CAP_SYS_PTRACE",
-            _ => "nobody may, until the next boot",
+            _ => "nobody may, not even root, until the next boot",
         };
         failure = failure.advise(format!("the sysctl kernel.yama.ptrace_scope is {scope}: {meaning}"));
-        if scope < 3 && uid == our_uid {
+        if scope >= 3 {
+            return failure
+                .advise(format!("what is left is a core file, which ends the process: kill -ABRT {pid}"));
+        }
+        if uid == our_uid {
             failure =
                 failure.advise("allow it for your own processes: sudo sysctl kernel.yama.ptrace_scope=0");
         }
@@ -240,7 +259,8 @@ mod tests {
     fn a_refusal_names_what_decides() {
         assert!(denied(0, 1000, Some(1), true).contains("belongs to user 0, you are user 1000"));
         assert!(denied(1000, 1000, Some(1), true).contains("sudo sysctl kernel.yama.ptrace_scope=0"));
-        assert!(denied(1000, 1000, Some(3), true).contains("until the next boot"));
+        let nobody = denied(1000, 1000, Some(3), true);
+        assert!(nobody.contains("until the next boot") && !nobody.contains("sudo"), "{nobody}");
         assert!(denied(1000, 1000, None, false).contains("PR_SET_DUMPABLE"));
         assert!(denied(1000, 1000, Some(0), true).contains("--cap-add=SYS_PTRACE"));
         assert!(denied(0, 1000, Some(1), true).contains("run it as root: sudo "));

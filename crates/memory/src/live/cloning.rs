@@ -44,7 +44,7 @@ impl Source {
         // Twice what there is, as it may grow until the stop.
         let apart_room = if apart.is_empty() { 0 } else { burden.apart.saturating_mul(2).max(1 << 20) };
         if apart_room > limit {
-            return Err(AttachError::TooLarge { pid, needed: apart_room, limit }.into());
+            return Err(AttachError::TooLarge { pid, needed: apart_room, limit, not_cloned: None }.into());
         }
         let order = Order {
             dir: &self.dir,

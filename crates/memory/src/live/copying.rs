@@ -19,7 +19,7 @@ impl Source {
         not_cloned: Option<&str>,
     ) -> Result<Target, AttachError> {
         let pid = self.dir.pid;
-        let too_large = |needed| AttachError::TooLarge { pid, needed, limit };
+        let too_large = |needed| AttachError::TooLarge { pid, needed, limit, not_cloned: None };
         if estimate > limit {
             return Err(too_large(estimate));
         }
@@ -110,7 +110,7 @@ impl Source {
             }
         }
         if extents.bytes > limit {
-            return Err(AttachError::TooLarge { pid, needed: extents.bytes, limit });
+            return Err(AttachError::TooLarge { pid, needed: extents.bytes, limit, not_cloned: None });
         }
         if extents.bytes > buffer.capacity() {
             return Err(AttachError::Growing { pid });

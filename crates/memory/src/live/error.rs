@@ -26,9 +26,10 @@ pub enum AttachError {
     NotStopped(Box<Laggard>),
     #[error("process {pid} is a 32-bit program")]
     ThirtyTwoBit { pid: i32 },
-    /// Bytes of private memory to copy, against the limit asked for.
+    /// Bytes of private memory to copy, against the limit; `not_cloned`: why there has to be a copy, where a clone
+    /// was asked for.
     #[error("a copy of process {pid} needs {needed} bytes, above the limit of {limit}")]
-    TooLarge { pid: i32, needed: u64, limit: u64 },
+    TooLarge { pid: i32, needed: u64, limit: u64, not_cloned: Option<String> },
     /// The stop it takes, told before it began, against the longest that is accepted.
     #[error("process {pid} would stand still for about {} ms, above the limit of {} ms", predicted.as_millis(), limit.as_millis())]
     TooLong { pid: i32, method: Method, predicted: Duration, limit: Duration, burden: Burden },

@@ -30,6 +30,8 @@ pub(super) struct Groups {
 #[derive(Debug)]
 struct Version {
     limit: &'static str,
+    /// Above it nobody is killed, but all in the group are put to sleep again and again.
+    throttle: Option<&'static str>,
     used: &'static str,
     /// Lines of memory.stat: cache that is dropped before anybody is killed.
     cache: [&'static str; 2],
@@ -37,11 +39,16 @@ struct Version {
 
 const V1: Version = Version {
     limit: "memory.limit_in_bytes",
+    throttle: None,
     used: "memory.usage_in_bytes",
     cache: ["total_inactive_file ", "total_active_file "],
 };
-const V2: Version =
-    Version { limit: "memory.max", used: "memory.current", cache: ["inactive_file ", "active_file "] };
+const V2: Version = Version {
+    limit: "memory.max",
+    throttle: Some("memory.high"),
+    used: "memory.current",
+    cache: ["inactive_file ", "active_file "],
+};
 
 /// Version 1 writes no limit as the largest multiple of a page.
 const NO_LIMIT: u64 = 1 << 60;
@@ -74,7 +81,7 @@ impl Groups {
 
     fn add(&mut self, root: &Path, path: &Path, version: &'static Version) {
         let folders = path.ancestors().map(|path| (root.join(path), version));
-        self.folders.extend(folders.filter(|(folder, version)| version.limit(folder).is_some()));
+        self.folders.extend(folders.filter(|(folder, version)| version.ceiling(folder).is_some()));
     }
 
     /// Is there any limit?
@@ -95,18 +102,28 @@ impl Groups {
 
 impl Version {
     fn limit(&self, folder: &Path) -> Option<u64> {
-        // "max" is no limit.
-        let limit = fs::read_to_string(folder.join(self.limit)).ok()?.trim().parse().ok()?;
-        (limit < NO_LIMIT).then_some(limit)
+        figure(&folder.join(self.limit))
+    }
+
+    /// What is used without harm to anybody.
+    fn ceiling(&self, folder: &Path) -> Option<u64> {
+        let throttle = self.throttle.and_then(|name| figure(&folder.join(name)));
+        self.limit(folder).into_iter().chain(throttle).min()
     }
 
     fn available(&self, folder: &Path) -> Option<u64> {
-        let limit = self.limit(folder)?;
-        let used: u64 = fs::read_to_string(folder.join(self.used)).ok()?.trim().parse().ok()?;
+        let ceiling = self.ceiling(folder)?;
+        let used = figure(&folder.join(self.used))?;
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let cache = self.cache.iter().filter_map(|key| field(&stat, key)).sum::<u64>();
-        Some(limit.saturating_sub(used.saturating_sub(cache)))
+        Some(ceiling.saturating_sub(used.saturating_sub(cache)))
     }
+}
+
+/// The number that a file consists of; "max" is no limit.
+fn figure(file: &Path) -> Option<u64> {
+    let figure = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    (figure < NO_LIMIT).then_some(figure)
 }
 
 /// The number behind `key` at the start of a line.
@@ -137,6 +154,22 @@ mod tests {
         group("a/b", "100\n", "120\n", "");
         assert_eq!(left("1:name=systemd:/\n0::/a/b\n"), Some(0));
         assert_eq!(left("0::/../x"), None);
+    }
+
+    #[test]
+    fn being_slowed_down_counts_like_a_limit_and_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
+        write("memory.current", "70\n");
+        write("memory.max", "max\n");
+        write("memory.high", "max\n");
+        let groups = || Groups::parse("0::/\n", root.path());
+        assert!(!groups().limited());
+        write("memory.high", "100\n");
+        assert!(groups().limited());
+        assert_eq!((groups().available(), groups().limit()), (Some(30), None));
+        write("memory.max", "90\n");
+        assert_eq!((groups().available(), groups().limit()), (Some(20), Some(90)));
     }
 
     #[test]
