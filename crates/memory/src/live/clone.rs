@@ -101,7 +101,7 @@ pub enum Lost {
     NoRoom,
     #[error("the clone lived too long and was given up")]
     TooLong,
-    #[error("the clone was ended by somebody else")]
+    #[error("the clone was killed, by the system for lack of memory or by somebody else")]
     Killed,
 }
 

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Memory of a process that stands still.
@@ -16,11 +17,14 @@ pub(super) struct Stream {
     ranges: Vec<Range<u64>>,
     windows: Windows,
     child: Holder,
+    /// The child has ended and all of it reads as nothing: it is not asked again. A census of many gigabytes would
+    /// ask millions of times before it is told.
+    gone: AtomicBool,
 }
 
 impl Stream {
     pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder) -> Self {
-        Stream { mem, ranges, windows: Windows::new(), child }
+        Stream { mem, ranges, windows: Windows::new(), child, gone: AtomicBool::new(false) }
     }
 
     /// The range that contains `addr`, or the first one behind it.
@@ -33,8 +37,11 @@ impl Stream {
         let mut done = 0;
         while done < buf.len() {
             let at = addr + done as u64;
+            if self.gone.load(Relaxed) {
+                return Err(Fault::new(at, Why::Gone));
+            }
             match self.mem.read_at(&mut buf[done..], at) {
-                Ok(0) => return Err(Fault::new(at, Why::Gone)),
+                Ok(0) => self.gone.store(true, Relaxed),
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Fault::new(at, Why::Io)),
@@ -44,6 +51,9 @@ impl Stream {
     }
 
     pub fn window(&self, addr: u64) -> Option<Window> {
+        if self.gone.load(Relaxed) {
+            return None;
+        }
         let range = self.range_from(addr).filter(|range| range.start <= addr)?;
         self.windows.around(addr, range, &self.mem, range.start)
     }

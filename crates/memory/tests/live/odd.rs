@@ -320,3 +320,20 @@ fn a_clone_goes_when_its_target_needs_the_room() {
     std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", target.pid().to_string()).unwrap();
     let _ = std::fs::remove_dir(&folder);
 }
+
+#[test]
+fn the_clone_is_killed_before_its_target_and_that_is_told() {
+    let target = start(WAITS, &["poll", "5"]);
+    let score = |pid: i32| {
+        let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        score.trim().parse::<i32>().unwrap()
+    };
+    let before = score(target.pid());
+    let picture = picture(target.pid());
+    let clone = children(target.pid())[0];
+    assert_eq!((score(clone), score(target.pid())), (1000, before));
+    // As the system would.
+    assert!(Command::new("kill").args(["-KILL", &clone.to_string()]).status().unwrap().success());
+    assert_eq!(picture.memory.finish(), Err(Lost::Killed));
+    no_children_left(target.pid());
+}
