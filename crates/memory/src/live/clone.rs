@@ -66,6 +66,8 @@ pub(super) struct Order<'a> {
     pub seccomp: bool,
     /// Limits of the target's memory, watched while the child lives.
     pub groups: &'a Groups,
+    /// The child is given up when they have less left, bytes.
+    pub reserve: u64,
     pub budget: Duration,
     pub patience: Duration,
 }

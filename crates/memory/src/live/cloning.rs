@@ -55,6 +55,7 @@ impl Source {
             apart_room,
             seccomp: self.status.seccomp != 0,
             groups: &groups,
+            reserve: headroom::last_reserve(burden.private()),
             budget: options.stop_budget,
             patience: options.stop_patience,
         };
@@ -113,7 +114,7 @@ impl Source {
         // Page tables: 8 bytes a page and some; and what it may write until it is noticed that it
         // writes a lot.
         let tables = burden.private() / 500 + burden.mappings * 1024 + (1 << 20);
-        let needed = tables + headroom::LAST_RESERVE * 3 / 2 + burden.private() / 20;
+        let needed = tables + headroom::last_reserve(burden.private()) * 3 / 2 + burden.private() / 20;
         let left = groups.available();
         let mib = |bytes: u64| bytes >> 20;
         if let Some(left) = left.filter(|&left| left < needed) {

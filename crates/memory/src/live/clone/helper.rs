@@ -365,8 +365,7 @@ fn hold(order: &Order, socket: &UnixStream, began: Instant) -> u64 {
         if ready > 0 {
             return DONE;
         }
-        if limited && order.groups.available().is_some_and(|left| left < super::super::headroom::LAST_RESERVE)
-        {
+        if limited && order.groups.available().is_some_and(|left| left < order.reserve) {
             return NO_ROOM;
         }
         if began.elapsed() > MAX_LIFE {
@@ -389,7 +388,13 @@ fn kill(child: i32) -> Instant {
     let mut status = 0;
     // SAFETY: takes integers, and the address of one that lives across the call.
     unsafe {
+        let pidfd = libc::syscall(libc::SYS_pidfd_open, child, 0);
         libc::kill(child, libc::SIGKILL);
+        if pidfd >= 0 {
+            // From here, as the child may have to wait for a processor (Linux 5.15).
+            libc::syscall(libc::SYS_process_mrelease, pidfd, 0);
+            libc::close(pidfd as i32);
+        }
         while libc::waitpid(child, &raw mut status, libc::__WALL) == child && libc::WIFSTOPPED(status) {}
     }
     Instant::now()
