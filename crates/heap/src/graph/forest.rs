@@ -31,7 +31,12 @@ const WORTH_FETCHING: usize = 1 << 8;
 /// often referred to by everybody, and once that is known it is noted no more.
 const FULL: usize = 1 << 10;
 
+/// So many references ahead memory is asked whether they lead to tops. The answers lie anywhere in it: it gives many
+/// in the time of one, unless each has to be there before what comes next is known.
+const BATCH: usize = 64;
+
 /// A reference from a node to another one, and the root that the first was come upon from.
+#[derive(Clone, Copy)]
 struct Step {
     to: u32,
     from: u32,
@@ -50,7 +55,8 @@ impl Forest {
         for &root in roots.iter().filter(|root| **root < nodes) {
             away.note(Step { to: root, from: ROOT, head: root });
         }
-        let mut done = 0;
+        let mut cursor = Cursor::default();
+        let (mut batch, mut next) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while let Some((near, steps)) = away.next() {
             if steps.len() >= WORTH_FETCHING {
                 let nodes = near << NEAR_SHIFT..((near + 1) << NEAR_SHIFT).min(nodes);
@@ -62,21 +68,48 @@ impl Forest {
             for step in steps {
                 forest.follow(&step, tops);
             }
-            while let Some(&from) = forest.order.get(done) {
-                done += 1;
-                let head = forest.head[from as usize];
-                for &to in graph.row(from).iter().filter(|to| !tops.contains(**to)) {
-                    let step = Step { to, from, head };
-                    if to >> NEAR_SHIFT == near {
+            forest.gather(graph, tops, &mut cursor, &mut batch);
+            while !batch.is_empty() {
+                forest.gather(graph, tops, &mut cursor, &mut next);
+                // Kept or not by counting: what leads to tops and what does not comes in no order that a processor
+                // could guess.
+                let mut open = 0;
+                for at in 0..batch.len() {
+                    let step = batch[at];
+                    batch[open] = step;
+                    open += usize::from(!tops.contains(step.to));
+                }
+                for step in batch.drain(..).take(open) {
+                    if step.to >> NEAR_SHIFT == near {
                         forest.follow(&step, tops);
                     } else {
                         away.note(step);
                     }
                 }
+                if next.is_empty() {
+                    forest.gather(graph, tops, &mut cursor, &mut next);
+                }
+                std::mem::swap(&mut batch, &mut next);
             }
         }
         forest.order.shrink_to_fit();
         forest
+    }
+
+    /// The next references, of which memory is asked whether they lead to tops. None when all have been given.
+    #[inline]
+    fn gather<'g>(&self, graph: &'g Csr, tops: &Bits, cursor: &mut Cursor<'g>, batch: &mut Vec<Step>) {
+        while batch.len() < BATCH {
+            let Some((&to, rest)) = cursor.rest.split_first() else {
+                let Some(&from) = self.order.get(cursor.next) else { break };
+                let head = self.head[from as usize];
+                *cursor = Cursor { next: cursor.next + 1, from, head, rest: graph.row(from) };
+                continue;
+            };
+            cursor.rest = rest;
+            tops.prefetch(to);
+            batch.push(Step { to, from: cursor.from, head: cursor.head });
+        }
     }
 
     #[inline]
@@ -92,6 +125,17 @@ impl Forest {
             self.beside.push((step.from, step.to));
         }
     }
+}
+
+/// How far the references have been gathered of what was come upon.
+#[derive(Default)]
+struct Cursor<'g> {
+    /// Position in the order of the node after this one.
+    next: usize,
+    from: u32,
+    head: u32,
+    /// What is left of its row.
+    rest: &'g [u32],
 }
 
 /// References that lead out of the neighbourhood they were met in.
