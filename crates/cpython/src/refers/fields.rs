@@ -93,7 +93,8 @@ impl Fields {
                 let first = if fields.hidden_tail.1 == 0 { tail as u32 } else { fields.hidden_tail.0 };
                 fields.hidden_tail = (first, ty.basicsize as u32);
             }
-            fields.hidden_items |= ty.itemsize == 8 && ty.base.is_none_or(|b| b.itemsize == 0);
+            fields.hidden_items |=
+                ty.itemsize >= 8 && ty.itemsize.is_multiple_of(8) && ty.base.is_none_or(|b| b.itemsize == 0);
         }
         fields
     }

@@ -37,7 +37,8 @@ pub fn words(model: &Model, reader: &mut Reader, object: &Object, give: Give) ->
     }
     if fields.hidden_items {
         let n = model.size_field(reader, object.addr).ok()?.unsigned_abs();
-        for i in 0..n.min(MAX_WORDS) {
+        let words = n.saturating_mul(u64::from(object.shape.itemsize) / 8);
+        for i in 0..words.min(MAX_WORDS) {
             look(reader, basicsize + 8 * i)?;
         }
     }

@@ -195,7 +195,7 @@ add(lambda i: threading.Lock()); add(lambda i: threading.RLock()); add(lambda i:
 def local(i):
     t = threading.local(); t.x = U(); return t
 add(local); add(lambda i: re.compile('(?P<a>x)(y)%d' % i)); add(lambda i: re.match('(?P<a>x)', 'xyz' * 9)); add(lambda i: re.finditer('x', 'xx'))
-add(lambda i: re.compile('a').scanner('abc')); add(lambda i: struct.Struct('ii')); add(lambda i: struct.iter_unpack('i', b'abcd' * 4)); add(lambda i: array.array('d', [1]))
+add(lambda i: re.compile('a').scanner('abc')); add(lambda i: re._compile_template(re.compile('(x)(y)'), 'a\\1b\\2c%d' % i)); add(lambda i: struct.Struct('ii')); add(lambda i: struct.iter_unpack('i', b'abcd' * 4)); add(lambda i: array.array('d', [1]))
 add(lambda i: decimal.Decimal('1.5')); add(lambda i: decimal.getcontext()); add(lambda i: datetime.datetime.now()); add(lambda i: datetime.timedelta(1)); add(lambda i: random.Random(1))
 add(lambda i: (i, Ellipsis, NotImplemented, None, True)); add(lambda i: [datetime.timezone.utc]); add(lambda i: [__import__('typing').NoDefault]); add(lambda i: [datetime.datetime_CAPI])
 add(lambda i: datetime.timezone(datetime.timedelta(hours=1), 'n')); add(lambda i: datetime.datetime.now(datetime.timezone.utc)); add(lambda i: csv.reader(L())); add(lambda i: csv.writer(io.StringIO()))
