@@ -334,6 +334,9 @@ fn the_clone_is_killed_before_its_target_and_that_is_told() {
     assert_eq!((score(clone), score(target.pid())), (1000, before));
     // As the system would.
     assert!(Command::new("kill").args(["-KILL", &clone.to_string()]).status().unwrap().success());
+    // Its end takes a moment in which it is neither there nor reported.
+    let stat = || std::fs::read_to_string(format!("/proc/{clone}/stat")).unwrap_or_default();
+    while stat().rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X'])) {}
     assert_eq!(picture.memory.finish(), Err(Lost::Killed));
     no_children_left(target.pid());
 }
