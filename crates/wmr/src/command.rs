@@ -91,10 +91,11 @@ fn finished(subject: &Subject, text: String) -> Answer {
         return Answer { text, code: 0, complaint: None };
     };
     let what = text::shown(&subject.typed);
+    let why = failure::of_python(error, subject.target.process.swap);
     Answer {
         text,
         code: code::NOT_PYTHON,
-        complaint: Some(format!("wmr: {what}: {error}; what is known without it is shown")),
+        complaint: Some(format!("wmr: {what}: {why}; what is known without it is shown")),
     }
 }
 

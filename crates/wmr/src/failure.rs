@@ -5,6 +5,7 @@ use crate::text;
 use std::fmt;
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
+use wmr_cpython::FindError;
 use wmr_heap::filter::{Column, FilterError};
 use wmr_memory::Method;
 use wmr_memory::live::{AttachError, Burden, Denied, Lost};
@@ -191,6 +192,18 @@ fn told_from(burden: &Burden) -> String {
     words.join(", ")
 }
 
+/// Why there is no interpreter to read, of a process with so many bytes in swap.
+pub fn of_python(error: &FindError, swap: Option<u64>) -> String {
+    let looked_for =
+        matches!(error, FindError::NotPython | FindError::NotRunning | FindError::Unreadable { .. });
+    match swap {
+        Some(bytes @ 1..) if looked_for => {
+            format!("{error} ({} of the process is in swap, which is not read)", scaled(bytes))
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// The clone that was being read has gone.
 pub fn of_lost(lost: Lost) -> Failure {
     let failure = Failure::new(code::FAILED, lost.to_string());
@@ -253,6 +266,17 @@ mod tests {
         let name = "python3".into();
         not_permitted(&Denied { pid: 7, name, uid, our_uid, capable: false, yama, dumpable, what, source })
             .to_string()
+    }
+
+    #[test]
+    fn what_may_be_in_swap_is_said_where_that_may_be_why() {
+        let of = |error: FindError, swap| of_python(&error, swap);
+        let unreadable = || FindError::Unreadable { version: None, fault: None };
+        let why = "CPython is there, but its structures could not be followed";
+        assert_eq!(of(unreadable(), Some(0)), why);
+        let swapped = format!("{why} (100.0 MiB of the process is in swap, which is not read)");
+        assert_eq!(of(unreadable(), Some(100 << 20)), swapped);
+        assert_eq!(of(FindError::PyPy, Some(100 << 20)), FindError::PyPy.to_string());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the commands that ask who holds what share.
 
 use crate::document::hex;
-use crate::failure::{Failure, code};
+use crate::failure::{Failure, code, of_python};
 use crate::numbers::counted;
 use crate::open::Subject;
 use crate::text::{self, utf8};
@@ -18,7 +18,7 @@ const MOST_NOTES: usize = 8;
 pub fn find(subject: &Subject, fold: Fold) -> Result<Held<'_>, Failure> {
     let none = || {
         let why = match &subject.inspection.python {
-            Err(error) => error.to_string(),
+            Err(error) => of_python(error, subject.target.process.swap),
             Ok(_) => "its objects could not be followed".to_owned(),
         };
         let failure = Failure::new(code::NOT_PYTHON, format!("{}: {why}", text::shown(&subject.typed)));
