@@ -213,10 +213,14 @@ impl Holder {
         Holder { child: Mutex::new(Some(child)), ended: std::sync::OnceLock::new() }
     }
 
-    /// How long it lived; ends it on the first call.
-    pub fn end(&self) -> Result<Duration, Lost> {
+    /// How long it lived; ends it on the first call. `gone`: a read found nothing there. Of a child that was killed
+    /// just now nobody is told yet.
+    pub fn end(&self, gone: bool) -> Result<Duration, Lost> {
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *self.ended.get_or_init(|| child.take().map_or(Err(Lost::Killed), |mut child| child.end()))
+        *self.ended.get_or_init(|| {
+            let life = child.take().map_or(Err(Lost::Killed), |mut child| child.end())?;
+            if gone { Err(Lost::Killed) } else { Ok(life) }
+        })
     }
 }
 

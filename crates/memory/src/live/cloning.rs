@@ -82,7 +82,7 @@ impl Source {
             let mut buffer =
                 room.map_err(|source| AttachError::System { pid, what: "make room for the copy", source })?;
             let failed = buffer.fill(&mem, &extents).map_err(gone)?;
-            if child.end().is_err() {
+            if child.end(false).is_err() {
                 consistent = false;
                 notes.push("the clone ended too early: what is shown may contradict itself".to_owned());
             }

@@ -59,6 +59,6 @@ impl Stream {
     }
 
     pub fn end(&self) -> Result<Duration, Lost> {
-        self.child.end()
+        self.child.end(self.gone.load(Relaxed))
     }
 }

@@ -3,6 +3,7 @@
 
 use super::super::{picture, program, start, status};
 use super::traceless::{WAITS, children, no_children_left, verdict};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use wmr_memory::Method;
@@ -257,25 +258,48 @@ fn pinned_memory_is_told_before_it_is_copied() {
     assert!(children(target.pid()).is_empty());
 }
 
+/// A memory cgroup of its own for a process, which leaves it before it goes.
+struct Group {
+    folder: PathBuf,
+    pid: i32,
+}
+
+impl Group {
+    /// `None` where there is no such hierarchy, or no right to it.
+    fn around(pid: i32, limit: u64) -> Option<Group> {
+        let folder = PathBuf::from(format!("/sys/fs/cgroup/memory/wmr-{pid}"));
+        std::fs::create_dir(&folder).ok()?;
+        let group = Group { folder, pid };
+        if !group.folder.join("memory.limit_in_bytes").exists() {
+            println!("no memory cgroup to be had: nothing tested");
+            return None;
+        }
+        group.limit(limit);
+        std::fs::write(group.folder.join("cgroup.procs"), pid.to_string()).unwrap();
+        Some(group)
+    }
+
+    fn limit(&self, bytes: u64) {
+        std::fs::write(self.folder.join("memory.limit_in_bytes"), bytes.to_string()).unwrap();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", self.pid.to_string());
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
 #[test]
 fn a_cgroup_with_little_room_gets_no_clone() {
-    let folder = std::path::PathBuf::from(format!("/sys/fs/cgroup/memory/wmr-test-{}", std::process::id()));
-    if std::fs::create_dir(&folder).is_err() || !folder.join("memory.limit_in_bytes").exists() {
-        let _ = std::fs::remove_dir(&folder);
-        println!("no memory cgroup to be had: nothing tested");
-        return;
-    }
     let target = start(WAITS, &["poll", "5"]);
-    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
-    write("memory.limit_in_bytes", (20 << 20).to_string());
-    write("cgroup.procs", target.pid().to_string());
+    let Some(group) = Group::around(target.pid(), 20 << 20) else { return };
     let picture = picture(target.pid());
     assert_eq!(picture.capture.method, Method::Stop);
     assert!(picture.notes.iter().any(|note| note.contains("memory cgroup")), "{:?}", picture.notes);
-    write("memory.limit_in_bytes", (1 << 30).to_string());
+    group.limit(1 << 30);
     assert_eq!(super::super::picture(target.pid()).capture.method, Method::Clone);
-    std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", target.pid().to_string()).unwrap();
-    let _ = std::fs::remove_dir(&folder);
 }
 
 /// Takes a MiB for each line it is sent.
@@ -298,15 +322,8 @@ int main(void) {
 
 #[test]
 fn a_clone_goes_when_its_target_needs_the_room() {
-    let folder = std::path::PathBuf::from(format!("/sys/fs/cgroup/memory/wmr-room-{}", std::process::id()));
-    if std::fs::create_dir(&folder).is_err() || !folder.join("memory.limit_in_bytes").exists() {
-        let _ = std::fs::remove_dir(&folder);
-        println!("no memory cgroup to be had: nothing tested");
-        return;
-    }
     let mut target = start(GROWS, &[]);
-    std::fs::write(folder.join("memory.limit_in_bytes"), (64 << 20).to_string()).unwrap();
-    std::fs::write(folder.join("cgroup.procs"), target.pid().to_string()).unwrap();
+    let Some(_group) = Group::around(target.pid(), 64 << 20) else { return };
     let picture = picture(target.pid());
     assert_eq!(picture.capture.method, Method::Clone);
     // Up to 8 MiB below the limit: the clone is given up long before the system would kill anybody.
@@ -317,8 +334,6 @@ fn a_clone_goes_when_its_target_needs_the_room() {
     no_children_left(target.pid());
     assert_eq!(picture.memory.finish(), Err(Lost::NoRoom));
     assert!(target.is_running().unwrap());
-    std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", target.pid().to_string()).unwrap();
-    let _ = std::fs::remove_dir(&folder);
 }
 
 #[test]
@@ -331,12 +346,12 @@ fn the_clone_is_killed_before_its_target_and_that_is_told() {
     let before = score(target.pid());
     let picture = picture(target.pid());
     let clone = children(target.pid())[0];
+    let stack = picture.mappings.iter().find(|mapping| mapping.name == b"[stack]").unwrap().end - 1;
     assert_eq!((score(clone), score(target.pid())), (1000, before));
     // As the system would.
     assert!(Command::new("kill").args(["-KILL", &clone.to_string()]).status().unwrap().success());
-    // Its end takes a moment in which it is neither there nor reported.
-    let stat = || std::fs::read_to_string(format!("/proc/{clone}/stat")).unwrap_or_default();
-    while stat().rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X'])) {}
+    // Its end takes a moment in which it has no memory and is not reported.
+    while picture.memory.read(stack, &mut [0]).is_ok() {}
     assert_eq!(picture.memory.finish(), Err(Lost::Killed));
     no_children_left(target.pid());
 }
