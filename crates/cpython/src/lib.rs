@@ -22,6 +22,7 @@ pub mod roots;
 pub mod runtime;
 pub mod sizes;
 pub mod state;
+pub mod statics;
 pub mod strings;
 pub mod sysdict;
 pub mod tables;

@@ -8,18 +8,20 @@
 //! Passes go over the spans in parallel and write to columns by block id, so the result does not
 //! depend on the number of threads.
 
+mod words;
+
+use self::words::{held, laid_out_by};
 use crate::claims::{Claim, NOBODY, settle};
-use crate::kinds::{Domain, KindId, Kinds, Sure};
+use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
-use wmr_cpython::locate::for_each_static;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Evidence, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Part};
-use wmr_cpython::refers::{Many, known_fields};
+use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
 use wmr_memory::{Reader, Target};
 
@@ -51,9 +53,6 @@ impl Known {
         Known { addr, domain: Domain::CPython, kind: kind.to_owned(), detail: detail.to_owned() }
     }
 }
-
-/// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
-const MAX_HELD_SCAN: u32 = 1 << 16;
 
 impl Census {
     pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
@@ -319,7 +318,7 @@ impl<'a> Pass<'a> {
         self.target.images.par_iter().for_each(|image| {
             let mut cache = TypeCache::new(self.types, self.target.reader());
             let is_type = |word| self.types.is_static(word);
-            for_each_static(self.target, self.model, image, is_type, |_, ty| {
+            statics::for_each(self.target, self.model, image, is_type, |_, ty| {
                 cache.get(ty);
             });
         });
@@ -338,120 +337,6 @@ impl<'a> Pass<'a> {
             }
         }
     }
-
-    /// Blocks at whose start a word of an object of a C type points, among all that may be objects.
-    fn words(&self, types: &[Type], laid_out: &[usize], marks: &[Mark]) -> Vec<Claim> {
-        let hidden = self.hidden_words(types, laid_out);
-        let hides = |id| hidden.get(id as usize).is_some_and(|hidden| !hidden.is_empty());
-        listed(marks, |mark| mark.as_object().is_some_and(hides))
-            .par_iter()
-            .map_init(
-                || (self.target.reader(), self.target.reader()),
-                |(reader, cursor), &owner| {
-                    let Some(id) = marks[owner as usize].as_object() else { return Vec::new() };
-                    let block = self.blocks.block(owner);
-                    let presize = u64::from(types[id as usize].shape.presize);
-                    let object = self.model.unpad(reader, block.start, block.usable).data + presize;
-                    let mut found = Vec::new();
-                    for at in hidden[id as usize].offsets() {
-                        let Ok(word) = reader.u64(object + at) else { break };
-                        if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
-                            found.push(Claim { block: held, part: Part::Held, owner });
-                        }
-                    }
-                    found
-                },
-            )
-            .flatten_iter()
-            .collect()
-    }
-
-    /// Per type: where in an instance there may be pointers that no table names.
-    fn hidden_words(&self, types: &[Type], laid_out: &[usize]) -> Vec<HiddenWords> {
-        let header = self.model.layout.object.size;
-        let hidden = |at: &usize| {
-            let ty = &types[*at];
-            // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
-            let scalar = bases(types, *at).any(|t| t.name == "numpy.generic");
-            if ty.shape.family != Family::Plain || scalar {
-                return HiddenWords::default();
-            }
-            let fields = known_fields(self.model, &ty.shape).iter();
-            let fields = fields.filter(|held| held.many == Many::One && held.when.is_none());
-            let objects = fields.fold(0, |mask, held| mask | 1u64.checked_shl(held.offset / 8).unwrap_or(0));
-            let words = ty.shape.basicsize.min(MAX_HELD_SCAN).div_ceil(8);
-            let hidden = HiddenWords { first: (header / 8) as u32, end: words, objects };
-            if hidden.offsets().next().is_some() { hidden } else { HiddenWords::default() }
-        };
-        laid_out.iter().map(hidden).collect()
-    }
-}
-
-/// Words of instances that are not declared as objects, of the part that a C type laid out: what a Python class adds
-/// are references.
-#[derive(Clone, Copy, Default)]
-struct HiddenWords {
-    first: u32,
-    end: u32,
-    /// Those among the first 64 that are known to be objects, which have a name already.
-    objects: u64,
-}
-
-impl HiddenWords {
-    fn is_empty(&self) -> bool {
-        self.first >= self.end
-    }
-
-    /// In bytes.
-    fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
-        let is_object = |word: u32| self.objects.checked_shr(word).is_some_and(|mask| mask & 1 != 0);
-        (self.first..self.end).filter(move |word| !is_object(*word)).map(|word| u64::from(word) * 8)
-    }
-}
-
-/// Of the blocks that objects point at, those that nobody claims.
-fn held(mut found: Vec<Claim>, types: &[Type], marks: &mut [Mark], kinds: &mut Kinds) -> Vec<Claim> {
-    let mut held: FxHashMap<u32, KindId> = FxHashMap::default();
-    found.retain(|c| marks[c.block as usize].is_none() && marks[c.owner as usize].as_object().is_some());
-    found.par_sort_unstable();
-    found.dedup_by_key(|c| c.block);
-    for claim in &found {
-        let Some(id) = marks[claim.owner as usize].as_object() else { continue };
-        let kind = *held.entry(id).or_insert_with(|| {
-            let name = format!("data of {}", types[id as usize].name);
-            kinds.intern(Domain::Native, &name, "", Sure::Owner)
-        });
-        marks[claim.block as usize] = Mark::kind(kind);
-    }
-    found
-}
-
-/// Per type: itself when it was laid out in C, else the nearest base that was.
-fn laid_out_by(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<usize> {
-    let dealloc = model.layout.type_object.tp_dealloc;
-    let deallocs: Vec<u64> =
-        types.iter().map(|t| reader.u64(t.addr.wrapping_add(dealloc)).unwrap_or(0)).collect();
-    // `subtype_dealloc`, what all Python classes have, by far the most frequent among heap types.
-    let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
-    for (ty, dealloc) in types.iter().zip(&deallocs) {
-        if ty.shape.flags & flags::HEAPTYPE != 0 {
-            *counts.entry(*dealloc).or_default() += 1;
-        }
-    }
-    let python_class = counts.into_iter().max_by_key(|(dealloc, n)| (*n, *dealloc)).map_or(0, |c| c.0);
-    (0..types.len())
-        .map(|first| {
-            let mut at = first;
-            // Bounded: damage may have made the bases a circle.
-            for _ in 0..types.len() {
-                match types[at].base {
-                    Some(base) if deallocs[at] == python_class => at = base as usize,
-                    _ => break,
-                }
-            }
-            at
-        })
-        .collect()
 }
 
 /// A type and its bases.

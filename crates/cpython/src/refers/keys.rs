@@ -27,10 +27,10 @@ fn name_in(model: &Model, reader: &mut Reader, key: u64, depth: u32) -> Option<N
             let zero = digits(model, reader, key)? == 0 || int(model, reader, key)? == Name::Number(0);
             Name::Written(if zero { "False" } else { "True" }.to_owned())
         }
-        (b"int", true) => Name::Number(reader.i64(key.wrapping_add(model.layout.object.size)).ok()?),
+        (b"int", true) => Name::Number(reader.i64(key.wrapping_add(l.object.size)).ok()?),
         (b"int", false) | (b"long", true) => int(model, reader, key)?,
         (b"float", _) => {
-            let bits = reader.u64(key.wrapping_add(model.layout.object.size)).ok()?;
+            let bits = reader.u64(key.wrapping_add(l.object.size)).ok()?;
             Name::Written(format!("{:?}", f64::from_bits(bits)))
         }
         (b"bytes", false) => {
@@ -68,15 +68,12 @@ fn name_in(model: &Model, reader: &mut Reader, key: u64, depth: u32) -> Option<N
             Name::Written(format!("<ContextVar '{name}'>"))
         }
         (other, _) => {
-            let flags_of = |reader: &mut Reader, ty: u64| {
-                reader.u64(ty.wrapping_add(l.type_object.tp_flags)).unwrap_or(0)
-            };
+            let flags = reader.u64(ty.wrapping_add(l.type_object.tp_flags)).unwrap_or(0);
             // Of a metaclass, whichever: a class.
-            if flags_of(reader, ty) & flags::TYPE_SUBCLASS != 0 {
-                Name::Written(format!("<class {}>", written(&type_name(model, reader, key)?)))
-            } else {
-                Name::Written(format!("<{}>", written(other)))
-            }
+            Name::Written(match flags & flags::TYPE_SUBCLASS != 0 {
+                true => format!("<class {}>", written(&type_name(model, reader, key)?)),
+                false => format!("<{}>", written(other)),
+            })
         }
     })
 }

@@ -3,8 +3,8 @@
 use crate::inspect::Inspection;
 use rustc_hash::FxHashMap;
 use wmr_cpython::family::Family;
-use wmr_cpython::locate::for_each_static;
 use wmr_cpython::model::{Model, flags};
+use wmr_cpython::statics;
 use wmr_cpython::types::Shape;
 use wmr_memory::Target;
 
@@ -22,7 +22,7 @@ pub fn find(target: &Target, inspection: &Inspection, model: &Model) -> Vec<(u64
     let mut out = Vec::new();
     for image in &target.images {
         let is_type = |word: u64| types.contains_key(&word);
-        for_each_static(target, model, image, is_type, |addr, ty| out.push((addr, types[&ty])));
+        statics::for_each(target, model, image, is_type, |addr, ty| out.push((addr, types[&ty])));
     }
     out.extend(types_in_blocks(target, inspection, model));
     out.sort_unstable_by_key(|known| known.0);
