@@ -187,9 +187,11 @@ fn references_are_counted_as_a_debug_build_counts_them() {
         let ours = total(&pid);
         assert_eq!(ours, counted_by_itself(target.pid()), "{}", python.version);
         assert!(ours > Some(40_000), "{}: {ours:?}", python.version);
-        let file = folder.path().join("kept.wmr").to_str().expect("a path").to_owned();
-        stdout(&mut wmr(&["snapshot", &pid, "-o", &file, "--force"]));
-        assert_eq!(total(&file), ours, "{}: a snapshot", python.version);
+        for keep in ["snapshot", "core"] {
+            let file = folder.path().join(keep).to_str().expect("a path").to_owned();
+            stdout(&mut wmr(&[keep, &pid, "-o", &file, "--force"]));
+            assert_eq!(total(&file), ours, "{}: a {keep}", python.version);
+        }
     }
 }
 
@@ -213,6 +215,8 @@ fn what_is_alive_is_listed_by_type_and_count() {
         let sum: i64 = rows.iter().map(|row| row["refs"].as_i64().unwrap()).sum();
         let more: i64 = ["interned", "keys"].iter().map(|part| total[*part].as_i64().unwrap()).sum();
         assert_eq!(sum + more, total["total"].as_i64().unwrap(), "{tag}");
+        let text = stdout(&mut wmr(&["total-refs", &pid]));
+        assert_eq!(text.contains("beside those of types: "), more != 0, "{tag}: {text}");
     }
     let target = start(python("3.11").expect("installed"), COUNTED);
     let pid = target.pid().to_string();

@@ -101,6 +101,14 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
         let command = format!("wmr total-refs {} --limit 0", subject.typed);
         out.push_str(&more(screen, &counted(rest as u64, "more type"), &command));
     }
+    // Without these the rows would not add up to the total.
+    let beside =
+        [(body.interned, "from the table of interned strings"), (body.keys, "to tables of dicts' keys")];
+    let beside = beside.into_iter().filter(|(refs, _)| *refs != 0);
+    let beside: Vec<String> = beside.map(|(refs, what)| format!("{} {what}", signed(refs))).collect();
+    if !beside.is_empty() {
+        out.push_str(&format!("\n  beside those of types: {}\n", beside.join(", ")));
+    }
     if body.immortal > 0 {
         out.push_str(&format!(
             "\n  to {}; those to {} are not counted\n",
