@@ -133,7 +133,8 @@ int main(void) {
     assert_eq!((target.line().unwrap().as_str(), children(target.pid())), ("alive", vec![]));
 }
 
-/// Executes itself again and again, as another program would be executed.
+/// Executes itself again and again, as another program would be executed: mostly at once, so that captures are
+/// broken into; every fiftieth of them lives long enough to be captured.
 const CHANGES: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,7 +143,7 @@ int main(int argc, char **argv) {
     int round = atoi(argv[1]);
     char next[20], *args[] = {argv[0], next, 0};
     if (round == 0) { printf("ready %d\n", getpid()); fflush(stdout); getchar(); getchar(); }
-    usleep(300);
+    usleep(round % 50 ? 300 : 30000);
     if (round == 3000) { printf("done\n"); fflush(stdout); getchar(); return 0; }
     sprintf(next, "%d", round + 1);
     execv("/proc/self/exe", args);
@@ -154,7 +155,7 @@ fn a_program_that_becomes_another_one_meanwhile() {
     let mut target = start(CHANGES, &["0"]);
     let pid = target.pid();
     target.send("x").unwrap();
-    let mut seen = 0;
+    let (mut seen, mut broken) = (0, 0);
     let said = loop {
         if let Some(line) = target.line_so_far().unwrap() {
             break line;
@@ -162,13 +163,14 @@ fn a_program_that_becomes_another_one_meanwhile() {
         match attach(pid, &LiveOptions::default()) {
             Ok(_) => seen += 1,
             // The address space that was opened has ended; or it was stopped between two.
-            Err(AttachError::Vanished { .. } | AttachError::System { .. }) => {}
-            Err(AttachError::Traced { .. } | AttachError::NotStopped(_)) => {}
+            Err(AttachError::Vanished { .. } | AttachError::System { .. }) => broken += 1,
+            Err(AttachError::Traced { .. } | AttachError::NotStopped(_)) => broken += 1,
             Err(error) => panic!("{error:?}"),
         }
     };
     assert_eq!(said, "done");
-    assert!(seen > 0);
+    assert!(seen > 0 && broken > 0, "{seen} captured, {broken} broken into");
+    assert_eq!(picture(pid).capture.method, Method::Clone);
     no_children_left(pid);
 }
 
