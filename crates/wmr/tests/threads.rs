@@ -217,6 +217,7 @@ fn what_is_alive_is_listed_by_type_and_count() {
         assert_eq!(sum + more, total["total"].as_i64().unwrap(), "{tag}");
         let text = stdout(&mut wmr(&["total-refs", &pid]));
         assert_eq!(text.contains("beside those of types: "), more != 0, "{tag}: {text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{tag}: {text}");
     }
     let target = start(python("3.11").expect("installed"), COUNTED);
     let pid = target.pid().to_string();

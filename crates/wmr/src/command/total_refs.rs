@@ -9,7 +9,7 @@ use crate::numbers::{counted, grouped, percent};
 use crate::open::{Subject, open};
 use crate::screen::Screen;
 use crate::table::{Align, Table};
-use crate::text::{shown, utf8};
+use crate::text::{shown, utf8, wrap};
 use serde::Serialize;
 use std::ffi::OsStr;
 use wmr_heap::total_refs::TotalRefs;
@@ -107,7 +107,11 @@ fn page(screen: &Screen, subject: &Subject, body: &Body) -> String {
     let beside = beside.into_iter().filter(|(refs, _)| *refs != 0);
     let beside: Vec<String> = beside.map(|(refs, what)| format!("{} {what}", signed(refs))).collect();
     if !beside.is_empty() {
-        out.push_str(&format!("\n  beside those of types: {}\n", beside.join(", ")));
+        let text = format!("beside those of types: {}", beside.join(", "));
+        out.push('\n');
+        for line in wrap(&text, screen.width - 2) {
+            out.push_str(&format!("  {line}\n"));
+        }
     }
     if body.immortal > 0 {
         out.push_str(&format!(
