@@ -53,6 +53,10 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
     let mut note = |ty: &str, what: String, example: String| {
         wrong.entry((ty.to_owned(), what)).or_insert((0, example)).0 += 1;
     };
+    let interned = inspection.python.as_ref().expect("an interpreter").interned(target).dicts;
+    let is_static = |addr: u64| {
+        target.images.iter().flat_map(|image| &image.segments).any(|segment| segment.range.contains(&addr))
+    };
     let old_values = (0x030d_0000..0x030d_0300).contains(&model.hex);
     let (mut exact, mut maybe) = (0, BTreeMap::<String, u64>::new());
     let mut sorts = BTreeMap::<String, u64>::new();
@@ -93,7 +97,12 @@ pub fn compare(target: &Target, truth: &[String]) -> Vec<String> {
         }
         let addr = address(words.next().unwrap());
         let ty = words.next().unwrap();
-        let theirs: Vec<u64> = words.filter(|w| !w.is_empty()).map(address).collect();
+        let mut theirs: Vec<u64> = words.filter(|w| !w.is_empty()).map(address).collect();
+        // The table of interned strings keeps none of them alive: what died since it was asked has left it, and is
+        // in no block. All others are held by the object that was asked.
+        if interned.contains(&addr) {
+            theirs.retain(|string| is_static(*string) || inspection.blocks.find(*string).is_some());
+        }
         let Some(object) = object(addr) else {
             note(ty, "has no known type".to_owned(), format!("{addr:#x}"));
             continue;
