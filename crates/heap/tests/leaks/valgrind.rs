@@ -169,16 +169,22 @@ fn what_an_extension_loses_is_what_valgrind_says() {
     let said = under_valgrind(&command);
     let (blocks, objects) = (definitely_lost(&said, "leak_malloc"), definitely_lost(&said, "leak_ref"));
     let seen: Seen = look(python.spawn_file(&workload("w4c_cext.py"), prepare).unwrap());
-    expect_nearly(seen.definite(500), blocks.0, "blocks");
     let usable = |n: &&wmr_heap::leaks::Native| (500..=524).contains(&n.usable.0);
-    expect_nearly(
-        seen.leaks.native.iter().filter(usable).map(|n| n.bytes).sum(),
-        blocks.1,
-        "bytes of blocks",
-    );
-    expect_nearly(seen.unheld("float") + seen.unheld("str"), objects.0, "objects");
+    let of_blocks = seen.leaks.native.iter().filter(usable).map(|n| n.bytes).sum();
     let types = &seen.inspection.census.types;
     let ours = |ty: u32| matches!(types[ty as usize].name.as_str(), "float" | "str");
-    let bytes: u64 = seen.leaks.unheld.iter().filter(|row| ours(row.ty)).map(|row| row.bytes).sum();
-    expect_nearly(bytes, objects.1, "bytes of objects");
+    let of_objects: u64 = seen.leaks.unheld.iter().filter(|row| ours(row.ty)).map(|row| row.bytes).sum();
+    // As malloc rounds them: 500 bytes; a float, and a str of 20 characters.
+    const BLOCK: u64 = 512;
+    const OBJECTS: u64 = 32 + 80;
+    // The stale words that make a lost block pass for held are other ones in each run, so neither is the other's limit.
+    for (found, valgrinds, made, what) in [
+        (seen.definite(500), blocks.0, KEPT, "blocks"),
+        (of_blocks, blocks.1, KEPT * BLOCK, "bytes of blocks"),
+        (seen.unheld("float") + seen.unheld("str"), objects.0, KEPT * 2, "objects"),
+        (of_objects, objects.1, KEPT * OBJECTS, "bytes of objects"),
+    ] {
+        expect_nearly(found, made, what);
+        expect_nearly(valgrinds, made, &format!("{what}, by valgrind"));
+    }
 }
