@@ -8,8 +8,10 @@ mod arena;
 
 use rayon::prelude::*;
 use std::ops::Range;
-use wmr_memory::{Mapping, Memory, Reader};
+use wmr_memory::{Mapping, Memory, Reader, Staged};
 
+/// Largest arena that is read at once: those of 3.15.
+const MAX_STAGED: u64 = 2 << 20;
 /// Entries of the arena array that are looked at: a TiB of the smallest arenas.
 const MAX_ARENAS: u32 = 1 << 22;
 /// `struct arena_object`, the same from 2.7 to 3.15.
@@ -60,6 +62,26 @@ pub struct Arena {
     pub free_bytes: u64,
     pub geometry: Geometry,
     pub(crate) found: Found,
+}
+
+impl Arena {
+    /// The used blocks, in address order: where each starts, and its bytes.
+    #[inline]
+    pub fn for_each_block(&self, mut f: impl FnMut(u64, u64)) {
+        let alignment = u64::from(self.geometry.alignment);
+        let words = (self.geometry.pool_size / self.geometry.alignment / 64) as usize;
+        for (class, (at, bits)) in self.found.classes.iter().zip(self.found.bits.chunks(words).enumerate()) {
+            let pool = self.found.base + at as u64 * u64::from(self.geometry.pool_size);
+            let bytes = u64::from(*class) * alignment;
+            for (word, bits) in bits.iter().enumerate() {
+                let mut rest = *bits;
+                while rest != 0 {
+                    f(pool + (word as u64 * 64 + u64::from(rest.trailing_zeros())) * alignment, bytes);
+                    rest &= rest - 1;
+                }
+            }
+        }
+    }
 }
 
 /// What the block index needs of an arena.
@@ -167,21 +189,57 @@ impl Arenas {
         self.found.iter().map(range).collect()
     }
 
+    /// Arenas of which no pool is known: whose memory it is.
+    pub fn unwalked(&self) -> PyMalloc {
+        let arena = |(object, geometry): &(ArenaObject, Geometry)| Arena::of(object, *geometry);
+        PyMalloc { arenas: self.found.iter().map(arena).collect(), ..PyMalloc::default() }
+    }
+
     /// The second step: their pools.
     pub fn walk(self, memory: &dyn Memory) -> PyMalloc {
-        let Arenas { found, mut notes } = self;
-        let walked: Vec<(Arena, arena::Tally)> = found
-            .par_iter()
-            .map_init(|| (Reader::new(memory), Vec::new()), |(r, s), (o, g)| arena::walk(r, s, o, *g))
-            .collect();
+        let walked = self.found.par_iter().map_init(
+            || (Reader::new(memory), Vec::new()),
+            |(reader, scratch), (object, geometry)| (arena::walk(reader, scratch, object, *geometry), ()),
+        );
+        let walked = walked.collect();
+        self.sum(walked).0
+    }
+
+    /// The second step, and a look at each arena while all of it is at hand: most of its blocks are looked at anyway,
+    /// and reading takes longer than looking. `look` is given what `begin` made for a thread, the memory, and the
+    /// arena; its answers are in the order of the arenas.
+    pub fn walk_and_look<S, T: Send>(
+        self,
+        memory: &dyn Memory,
+        begin: impl Fn() -> S + Send + Sync,
+        look: impl Fn(&mut S, &dyn Memory, &Arena) -> T + Send + Sync,
+    ) -> (PyMalloc, Vec<T>) {
+        let walked = self.found.par_iter().map_init(
+            || (begin(), Vec::new(), Vec::new()),
+            |(state, room, scratch), (object, geometry)| {
+                let bytes = object.bytes(*geometry);
+                let range = object.address..object.address + if bytes <= MAX_STAGED { bytes } else { 0 };
+                let staged = Staged::read(memory, range, room);
+                let walked = arena::walk(&mut Reader::new(&staged), scratch, object, *geometry);
+                let seen = look(state, &staged, &walked.0);
+                (walked, seen)
+            },
+        );
+        let walked = walked.collect();
+        self.sum(walked)
+    }
+
+    fn sum<T>(self, walked: Vec<((Arena, arena::Tally), T)>) -> (PyMalloc, Vec<T>) {
+        let mut notes = self.notes;
         let mut tally = arena::Tally::default();
-        let mut arenas = Vec::with_capacity(walked.len());
-        for (arena, part) in walked {
+        let (mut arenas, mut seen) = (Vec::with_capacity(walked.len()), Vec::with_capacity(walked.len()));
+        for ((arena, part), look) in walked {
             tally.add(&part);
             arenas.push(arena);
+            seen.push(look);
         }
         tally.report(&mut notes);
-        PyMalloc { arenas, classes: tally.classes(), notes }
+        (PyMalloc { arenas, classes: tally.classes(), notes }, seen)
     }
 }
 

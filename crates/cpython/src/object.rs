@@ -61,16 +61,16 @@ enum GcHead {
 }
 
 /// Identifies the object of a used block.
-pub struct Identifier<'a, 't> {
-    pub types: TypeCache<'a, 't>,
+pub struct Identifier<'r, 'a, 't> {
+    pub types: &'r mut TypeCache<'a, 't>,
     model: &'t Model,
     /// Candidate offsets, ascending.
     candidates: [u64; 3],
-    remote: Reader<'a>,
+    remote: Reader<'r>,
 }
 
-impl<'a, 't> Identifier<'a, 't> {
-    pub fn new(types: TypeCache<'a, 't>, reader: Reader<'a>) -> Self {
+impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
+    pub fn new(types: &'r mut TypeCache<'a, 't>, reader: Reader<'r>) -> Self {
         let model = types.model();
         let gc = model.gc_head;
         let last = if model.preheader_flags == 0 { gc } else { gc + crate::model::PREHEADER };
@@ -174,9 +174,17 @@ impl<'a, 't> Identifier<'a, 't> {
             return if clean { GcHead::Untracked } else { GcHead::Damaged };
         }
         // The list's own head is in the runtime's data, which a build may align to four bytes only.
-        let next = next & !3;
-        match self.remote.u64(next.wrapping_add(8)) {
-            Ok(back) if back & !3 == head || self.model.collecting => GcHead::Linked,
+        let (next, prev) = (next & !3, prev & !3);
+        // Both neighbours point back; one is asked, rather the one that is at hand.
+        let back = if self.model.collecting {
+            self.remote.u64(next.wrapping_add(8)).map(|_| head)
+        } else if !reader.is_at_hand(next) && reader.is_at_hand(prev) {
+            reader.u64(prev)
+        } else {
+            self.remote.u64(next.wrapping_add(8))
+        };
+        match back {
+            Ok(back) if back & !3 == head => GcHead::Linked,
             _ => GcHead::Damaged,
         }
     }
@@ -346,11 +354,11 @@ impl<'a, 't> Identifier<'a, 't> {
         }
     }
 
-    /// Are the items of a tuple objects? A few tell.
+    /// Are the items of a tuple objects? A few tell: they lie anywhere in memory.
     fn items_plausible(&mut self, reader: &mut Reader, items: u64, addr: u64) -> bool {
-        const LOOK_AT: u64 = 8;
         let Some(n) = self.count(reader, addr, 8) else { return false };
-        for i in 0..n.min(LOOK_AT) {
+        let last = n.saturating_sub(1);
+        for i in [0, last, last / 2].into_iter().take(n.min(3) as usize) {
             let Ok(item) = reader.u64(items + 8 * i) else { return false };
             // An item not yet set, or tagged: nothing to check.
             if item != 0 && self.types.type_of(&mut self.remote, item).is_none() {

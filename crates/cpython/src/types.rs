@@ -37,6 +37,8 @@ pub struct Type {
     pub module: String,
     pub shape: Shape,
     pub base: Option<TypeId>,
+    /// Address of `tp_dealloc`.
+    pub dealloc: u64,
     /// Its own type is a class other than `type`.
     pub has_metaclass: bool,
 }
@@ -85,6 +87,10 @@ pub struct Types<'t> {
     inner: Mutex<Inner>,
 }
 
+/// What was found by [`Types`], to go on from when more of the blocks is known.
+#[derive(Default)]
+pub struct Known(Inner);
+
 #[derive(Default)]
 struct Inner {
     list: Vec<Type>,
@@ -96,10 +102,19 @@ struct Inner {
 
 impl<'t> Types<'t> {
     pub fn new(target: &Target, model: &'t Model, blocks: &'t Blocks) -> Types<'t> {
+        Types::knowing(Known::default(), target, model, blocks)
+    }
+
+    /// Goes on from what was found before, with the same numbers.
+    pub fn knowing(known: Known, target: &Target, model: &'t Model, blocks: &'t Blocks) -> Types<'t> {
         let mut statics: Vec<_> = target.images.iter().flat_map(|i| i.writable()).collect();
         statics.sort_by_key(|r| r.start);
         let lowest = target.mappings.first().map_or(0x1000, |m| m.start.max(0x1000));
-        Types { model, blocks, statics, lowest, inner: Mutex::default() }
+        Types { model, blocks, statics, lowest, inner: Mutex::new(known.0) }
+    }
+
+    pub fn into_known(self) -> Known {
+        Known(self.inner.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     pub fn model(&self) -> &'t Model {
@@ -228,6 +243,7 @@ impl<'t> Types<'t> {
         let family =
             own_family.or_else(|| base.map(|b| inner.list[b as usize].shape.family)).unwrap_or(Family::Plain);
         let dictoffset = reader.i64(addr.wrapping_add(l.tp_dictoffset)).unwrap_or(0);
+        let dealloc = reader.u64(addr.wrapping_add(l.tp_dealloc)).unwrap_or(0);
         let described = Described {
             addr,
             name: &raw_name,
@@ -256,6 +272,7 @@ impl<'t> Types<'t> {
                 fields,
             },
             base,
+            dealloc,
             has_metaclass,
         })
     }

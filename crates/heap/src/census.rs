@@ -8,8 +8,11 @@
 //! Passes go over the spans in parallel and write to columns by block id, so the result does not
 //! depend on the number of threads.
 
+mod arenas;
 mod words;
 
+use self::arenas::InArena;
+pub use self::arenas::Seen;
 use self::words::{held, laid_out_by};
 use crate::claims::{Claim, NOBODY, settle};
 use crate::kinds::{Domain, Kinds, Sure};
@@ -19,8 +22,8 @@ use rustc_hash::FxHashSet;
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
-use wmr_cpython::object::{Evidence, Identifier, Object, Source};
-use wmr_cpython::owns::{self, Part};
+use wmr_cpython::object::{Identifier, Object, Source};
+use wmr_cpython::owns::{self, Owned, Part};
 use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
 use wmr_memory::{Reader, Target};
@@ -55,16 +58,17 @@ impl Known {
 }
 
 impl Census {
-    pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known]) -> Census {
-        let types = Types::new(target, model, blocks);
+    pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known], seen: Seen) -> Census {
+        let (types, seen) = seen.by_span(blocks);
+        let types = Types::knowing(types, target, model, blocks);
         let mut kinds = Kinds::default();
         let mut marks = known_marks(blocks, known, &mut kinds);
         let pass = Pass { target, model, blocks, types: &types };
-        let mut claims = pass.propose(&mut marks);
+        let mut claims = pass.propose(&mut marks, seen);
         pass.meet_static_objects();
-        pass.claims_of_static_types(&mut claims);
+        claims.push(pass.claims_of_static_types());
         let list = types.all();
-        let laid_out = laid_out_by(model, &list, &mut target.reader());
+        let laid_out = laid_out_by(&list);
         let words = pass.words(&list, &laid_out, &marks);
         let claims = settle(claims, &mut marks);
         let parts: Vec<_> =
@@ -194,6 +198,21 @@ fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<Mark>
     marks
 }
 
+/// A block that an object says is its own, by address.
+#[derive(Clone, Copy)]
+struct Wanted {
+    addr: u64,
+    bytes: u64,
+    part: Part,
+    owner: u32,
+}
+
+impl Wanted {
+    fn new(Owned { part, addr, bytes }: Owned, owner: u32) -> Wanted {
+        Wanted { addr, bytes, part, owner }
+    }
+}
+
 struct Pass<'a> {
     target: &'a Target,
     model: &'a Model,
@@ -211,69 +230,100 @@ pub(crate) fn source(kind: SpanKind, block_bytes: u64) -> Source {
     }
 }
 
-impl<'a> Pass<'a> {
-    fn identifier(&self) -> Identifier<'a, 'a> {
-        let cache = TypeCache::new(self.types, self.target.reader());
-        Identifier::new(cache, self.target.reader())
-    }
-
+impl Pass<'_> {
     /// Splits the column of marks by span.
-    fn by_span<'m>(&self, mut marks: &'m mut [Mark]) -> Vec<(usize, &'m mut [Mark])> {
+    fn by_span<'m>(&self, mut marks: &'m mut [Mark]) -> Vec<&'m mut [Mark]> {
         let mut out = Vec::with_capacity(self.blocks.spans().len());
         for span in 0..self.blocks.spans().len() {
             let (head, tail) = marks.split_at_mut(self.blocks.ids(span).len());
-            out.push((span, head));
+            out.push(head);
             marks = tail;
         }
         out
     }
 
-    fn propose(&self, marks: &mut [Mark]) -> Vec<Claim> {
-        let claims: Vec<Vec<Claim>> = self
-            .by_span(marks)
+    /// Marks all blocks that look like objects; what those claim, in lists. `seen`: by span, what is known already.
+    fn propose(&self, marks: &mut [Mark], seen: Vec<Option<InArena>>) -> Vec<Vec<Claim>> {
+        let spans: Vec<_> = self.by_span(marks).into_iter().zip(seen).enumerate().collect();
+        spans
             .into_par_iter()
             .map_init(
-                || (self.identifier(), [(); 3].map(|()| self.target.reader())),
-                |(identifier, [local, remote, cursor]), (span, marks)| {
-                    let mut claims = Vec::new();
-                    let kind = self.blocks.spans()[span].kind;
-                    for (block, mark) in self.blocks.iter_span(span).zip(marks) {
-                        let allocation = self.model.unpad(local, block.start, block.usable);
-                        let Some(object) = identifier.identify(local, allocation, source(kind, block.bytes))
-                        else {
-                            self.meet_static_type(identifier, local, allocation);
-                            continue;
-                        };
-                        let linked = object.evidence == Evidence::Linked;
-                        // What is known from elsewhere stands, but against the collector's own lists.
-                        if !mark.is_none() && !linked {
-                            continue;
-                        }
-                        *mark = Mark::object(object.shape.id, linked, object.tracked);
-                        self.claims_of([remote, cursor], &object, block.id, &mut claims);
-                    }
-                    claims
+                || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
+                |(types, readers), (span, (marks, seen))| match seen {
+                    Some(seen) => self.number(&mut readers[0], span, marks, &seen),
+                    None => self.propose_in(types, readers, span, marks),
                 },
             )
-            .collect();
-        claims.concat()
+            .collect()
     }
 
-    fn claims_of(
+    /// The same of one span. What is known from elsewhere stands, but against the collector's own lists.
+    fn propose_in(
         &self,
-        [reader, cursor]: [&mut Reader; 2],
-        object: &Object,
-        owner: u32,
-        claims: &mut Vec<Claim>,
-    ) {
-        if matches!(object.shape.family, Family::Int | Family::Float | Family::Bytes | Family::Tuple) {
-            return;
+        types: &mut TypeCache,
+        [local, remote, cursor]: &mut [Reader; 3],
+        span: usize,
+        marks: &mut [Mark],
+    ) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        let mut identifier = Identifier::new(types, self.target.reader());
+        let kind = self.blocks.spans()[span].kind;
+        for (block, mark) in self.blocks.iter_span(span).zip(marks) {
+            let allocation = self.model.unpad(local, block.start, block.usable);
+            let object = self.identify(&mut identifier, local, allocation, source(kind, block.bytes));
+            let Some(object) = object.filter(|object| mark.is_none() || Mark::of(object).is_linked()) else {
+                continue;
+            };
+            *mark = Mark::of(&object);
+            self.wanted_of(remote, &object, |owned| {
+                claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
+            });
         }
-        owns::owned(self.model, reader, object, &mut |owned| {
-            if let Some(block) = self.whole_block(cursor, owned.addr, owned.bytes, owned.part) {
-                claims.push(Claim { block, part: owned.part, owner });
+        claims
+    }
+
+    /// The same of an arena that was looked at before its blocks had numbers.
+    fn number(&self, cursor: &mut Reader, span: usize, marks: &mut [Mark], seen: &InArena) -> Vec<Claim> {
+        for (mark, seen) in marks.iter_mut().zip(&seen.marks) {
+            if mark.is_none() || seen.is_linked() {
+                *mark = *seen;
             }
-        });
+        }
+        let first = self.blocks.ids(span).start;
+        let stands = seen.wanted.iter().filter(|wanted| marks[wanted.owner as usize].as_object().is_some());
+        stands
+            .filter_map(|wanted| self.claim(cursor, Wanted { owner: first + wanted.owner, ..*wanted }))
+            .collect()
+    }
+
+    /// The object in an allocation, if it holds one.
+    #[inline]
+    fn identify(
+        &self,
+        identifier: &mut Identifier,
+        reader: &mut Reader,
+        allocation: Allocation,
+        source: Source,
+    ) -> Option<Object> {
+        let object = identifier.identify(reader, allocation, source);
+        if object.is_none() {
+            self.meet_static_type(identifier, reader, allocation);
+        }
+        object
+    }
+
+    /// What an object says is its own.
+    #[inline]
+    fn wanted_of(&self, reader: &mut Reader, object: &Object, mut f: impl FnMut(Owned)) {
+        if !matches!(object.shape.family, Family::Int | Family::Float | Family::Bytes | Family::Tuple) {
+            owns::owned(self.model, reader, object, &mut f);
+        }
+    }
+
+    /// The claim to the block that is wanted, if there is one with room for it.
+    fn claim(&self, reader: &mut Reader, wanted: Wanted) -> Option<Claim> {
+        let Wanted { addr, bytes, part, owner } = wanted;
+        Some(Claim { block: self.whole_block(reader, addr, bytes, part)?, part, owner })
     }
 
     /// The block whose data begins at `addr` and has room for `bytes`.
@@ -288,18 +338,18 @@ impl<'a> Pass<'a> {
     }
 
     /// Static types own blocks too: a structseq's members, copied names and documentation.
-    fn claims_of_static_types(&self, claims: &mut Vec<Claim>) {
+    fn claims_of_static_types(&self) -> Vec<Claim> {
+        let mut claims = Vec::new();
         let mut reader = self.target.reader();
         let mut cursor = self.target.reader();
         for ty in self.types.all() {
             if self.types.is_static(ty.addr) {
                 let _ = owns::type_parts(self.model, &mut reader, ty.addr, &mut |part, addr, bytes| {
-                    if let Some(block) = self.whole_block(&mut cursor, addr, bytes, part) {
-                        claims.push(Claim { block, part, owner: NOBODY });
-                    }
+                    claims.extend(self.claim(&mut cursor, Wanted { addr, bytes, part, owner: NOBODY }));
                 });
             }
         }
+        claims
     }
 
     /// Such types that no object has are met here, for those in the data of images.

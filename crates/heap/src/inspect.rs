@@ -1,6 +1,6 @@
 //! The whole way from a target to its census.
 
-use crate::census::{Census, Known};
+use crate::census::{Census, Known, Seen};
 use crate::kinds::{Domain, Sure};
 use crate::ledger::{KnownRange, Tally, tally};
 use crate::native;
@@ -113,7 +113,12 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     let roots = python.as_ref().map_or(&[][..], |python| &python.pymalloc_roots);
     let arenas = Arenas::of(memory, &target.mappings, roots);
     let taken = arenas.ranges();
-    let (pymalloc, glibc) = rayon::join(|| arenas.walk(memory), || glibc::find(target, &taken));
+    let glibc = glibc::find(target, &taken);
+    let model = python.as_ref().ok().map(model);
+    let (pymalloc, seen) = match &model {
+        Some(model) => Seen::in_arenas(target, model, arenas, glibc.as_ref().ok())?,
+        None => (arenas.walk(memory), Seen::default()),
+    };
     let mut builder = Blocks::builder().pymalloc(&pymalloc);
     let (mut known, mut ranges) = (Vec::new(), Vec::new());
     if let Ok(glibc) = &glibc {
@@ -128,7 +133,6 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     if let Ok(glibc) = &glibc {
         ranges.extend(glibc.arenas.iter().flat_map(|a| &a.heaps).filter_map(heap_reserve));
     }
-    let model = python.as_ref().ok().map(model);
     if let Ok(python) = &python {
         let lists = python.free_lists(target);
         for block in &lists.number_blocks {
@@ -151,7 +155,7 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     let permanent =
         python.as_ref().ok().map(|python| python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     let mut census = match &model {
-        Some(model) => Census::take(target, model, &blocks, &known),
+        Some(model) => Census::take(target, model, &blocks, &known, seen),
         None => Census::without_python(&blocks, &known),
     };
     if let Ok(python) = &python {

@@ -35,7 +35,7 @@ pub mod trails;
 mod type_objects;
 mod unclaimed;
 
-pub use census::{Census, Known};
+pub use census::{Census, Known, Seen};
 pub use held::Held;
 pub use inspect::{Inspection, inspect, inspect_only, model};
 pub use kinds::{Domain, Kind, Kinds, Sure};

@@ -1,6 +1,7 @@
 //! What is known of each block, four bytes a block.
 
 use crate::kinds::KindId;
+use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::types::TypeId;
 
 /// A block's name so far. 24 bits of number, what the number means, and the evidence.
@@ -27,6 +28,10 @@ impl Mark {
             bits |= TRACKED;
         }
         Mark(bits)
+    }
+
+    pub(crate) fn of(object: &Object) -> Mark {
+        Mark::object(object.shape.id, object.evidence == Evidence::Linked, object.tracked)
     }
 
     pub fn kind(id: KindId) -> Mark {

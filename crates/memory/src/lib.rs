@@ -13,6 +13,7 @@ mod mapping;
 mod output;
 mod reader;
 mod snapshot;
+mod staged;
 mod stored;
 pub mod synthetic;
 mod target;
@@ -31,4 +32,5 @@ pub use snapshot::{
     Kept, Redact, SnapshotError, SnapshotOptions, is_snapshot, open_snapshot, open_snapshot_bytes,
     write_snapshot,
 };
+pub use staged::Staged;
 pub use target::{Capture, Memory, Method, Process, Target, TargetKind, Thread, Window};

@@ -65,6 +65,12 @@ impl<'m> Reader<'m> {
         inside(start, bytes)
     }
 
+    /// Can a word at `addr` be read at once?
+    #[inline]
+    pub fn is_at_hand(&self, addr: u64) -> bool {
+        self.at_hand(addr).is_some_and(|bytes| bytes.len() >= 8)
+    }
+
     /// Fills `buf` from `addr`, all or nothing.
     #[inline]
     pub fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {

@@ -89,6 +89,26 @@ impl From<Fault> for Trouble {
     }
 }
 
+impl Arena {
+    /// Before its pools are walked.
+    pub(super) fn of(object: &ArenaObject, geometry: Geometry) -> Arena {
+        Arena {
+            addr: object.address,
+            bytes: object.bytes(geometry),
+            state: object.state,
+            total_pools: object.ntotalpools,
+            pools: 0,
+            free_pools: 0,
+            bad_pools: 0,
+            used_blocks: 0,
+            used_bytes: 0,
+            free_bytes: 0,
+            geometry,
+            found: Found { base: object.address, ..Found::default() },
+        }
+    }
+}
+
 /// Walks one arena whose bounds are known to be mapped.
 pub(super) fn walk(
     reader: &mut Reader,
@@ -97,7 +117,6 @@ pub(super) fn walk(
     geometry: Geometry,
 ) -> (Arena, Tally) {
     let pool_size = u64::from(geometry.pool_size);
-    let bytes = object.bytes(geometry);
     let base = object.base(pool_size).unwrap_or(object.address);
     let total = u64::from(object.ntotalpools);
     let mut tally = Tally::default();
@@ -113,18 +132,10 @@ pub(super) fn walk(
     }
 
     let mut arena = Arena {
-        addr: object.address,
-        bytes,
-        state: object.state,
-        total_pools: object.ntotalpools,
         pools: pools as u32,
-        free_pools: 0,
-        bad_pools: 0,
-        used_blocks: 0,
-        used_bytes: 0,
         free_bytes: (total - pools) * pool_size,
-        geometry,
         found: Found { base, classes: Vec::with_capacity(pools as usize), bits: Vec::new() },
+        ..Arena::of(object, geometry)
     };
     for i in 0..pools {
         let pool = base + i * pool_size;

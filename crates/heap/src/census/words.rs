@@ -7,11 +7,9 @@ use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use wmr_cpython::family::Family;
-use wmr_cpython::model::{Model, flags};
 use wmr_cpython::owns::Part;
 use wmr_cpython::refers::{Many, known_fields};
 use wmr_cpython::types::Type;
-use wmr_memory::Reader;
 
 /// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
 const MAX_HELD_SCAN: u32 = 1 << 16;
@@ -110,16 +108,11 @@ pub(super) fn held(
 }
 
 /// Per type: itself when it was laid out in C, else the nearest base that was.
-pub(super) fn laid_out_by(model: &Model, types: &[Type], reader: &mut Reader) -> Vec<usize> {
-    let dealloc = model.layout.type_object.tp_dealloc;
-    let deallocs: Vec<u64> =
-        types.iter().map(|t| reader.u64(t.addr.wrapping_add(dealloc)).unwrap_or(0)).collect();
+pub(super) fn laid_out_by(types: &[Type]) -> Vec<usize> {
     // `subtype_dealloc`, what all Python classes have, by far the most frequent among heap types.
     let mut counts: FxHashMap<u64, u32> = FxHashMap::default();
-    for (ty, dealloc) in types.iter().zip(&deallocs) {
-        if ty.shape.flags & flags::HEAPTYPE != 0 {
-            *counts.entry(*dealloc).or_default() += 1;
-        }
+    for ty in types.iter().filter(|ty| ty.shape.is_heap_type()) {
+        *counts.entry(ty.dealloc).or_default() += 1;
     }
     let python_class = counts.into_iter().max_by_key(|(dealloc, n)| (*n, *dealloc)).map_or(0, |c| c.0);
     (0..types.len())
@@ -128,7 +121,7 @@ pub(super) fn laid_out_by(model: &Model, types: &[Type], reader: &mut Reader) ->
             // Bounded: damage may have made the bases a circle.
             for _ in 0..types.len() {
                 match types[at].base {
-                    Some(base) if deallocs[at] == python_class => at = base as usize,
+                    Some(base) if types[at].dealloc == python_class => at = base as usize,
                     _ => break,
                 }
             }

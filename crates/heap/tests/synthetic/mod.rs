@@ -2,14 +2,14 @@
 //! and the fuzzer write anything into it and take the census of what comes out.
 
 use wmr_alloc::Blocks;
-use wmr_alloc::pymalloc::{self, Roots};
+use wmr_alloc::pymalloc::{Arenas, Roots};
 use wmr_cpython::model::Model;
 use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::refers::{label, references};
 use wmr_cpython::tables::KNOWN;
 use wmr_cpython::types::{TypeCache, Types};
 use wmr_heap::ledger::tally;
-use wmr_heap::{Census, Ledger, Mark};
+use wmr_heap::{Census, Ledger, Mark, Seen};
 use wmr_memory::synthetic::SyntheticMemory;
 use wmr_memory::{Backing, Image, Mapping, PageState, Perms, Run, Segment, Target};
 
@@ -155,9 +155,10 @@ fn run(model: &Model, statics: Vec<u8>, arena: Vec<u8>, array: u64, mode: u8) ->
         vec![mapping(STATICS, STATICS_BYTES, Backing::File), mapping(ARENA, ARENA_BYTES, Backing::Anonymous)];
     let target = memory.into_target(mappings, vec![Image::synthetic("/python", vec![segment], &[])]);
     let roots = [Roots { arenas: STATICS + array, maxarenas: 16 }];
-    let walk = pymalloc::walk(&*target.memory, &target.mappings, &roots);
+    let arenas = Arenas::of(&*target.memory, &target.mappings, &roots);
+    let (walk, seen) = Seen::in_arenas(&target, model, arenas, None).expect("few blocks");
     let blocks = Blocks::builder().pymalloc(&walk).build().expect("few blocks");
-    let mut census = Census::take(&target, model, &blocks, &[]);
+    let mut census = Census::take(&target, model, &blocks, &[], seen);
     let sums = tally(&target, &blocks, &mut census, std::iter::empty());
     let ledger = sums.ledger;
     assert_eq!(ledger.rows.iter().map(|r| r.bytes).sum::<u64>(), ledger.total, "the ledger does not add up");

@@ -110,7 +110,10 @@ impl SymbolTable {
     /// By a pass over the table.
     pub fn named(&self, name: &str, bias: u64) -> impl Iterator<Item = Symbol<'_>> {
         let names = self.names.bytes();
-        self.raw()
+        // Most images have no such name: that is found out much faster from the text of all names.
+        let is_there = memchr::memmem::find(names, name.as_bytes()).is_some();
+        let entries = is_there.then(|| self.raw()).into_iter().flatten();
+        entries
             .filter(move |raw| matches(names, raw.name, name.as_bytes()) != Match::No)
             .filter_map(move |raw| self.symbol(raw, bias))
     }
