@@ -229,20 +229,8 @@ impl Blocks {
 
     #[inline]
     fn place_in_pool(&self, span: &Span, geometry: Geometry, addr: u64) -> Option<Place> {
-        let pool_shift = geometry.pool_size.trailing_zeros();
-        let from_base = addr.checked_sub(span.base)?;
-        let pool = from_base >> pool_shift;
-        if pool >= u64::from(span.pools) {
-            return None;
-        }
-        let class = self.classes[span.data + pool as usize];
-        if class == BAD_POOL || class == FREE_POOL {
-            return None;
-        }
-        let size = u64::from(class) * u64::from(geometry.alignment);
-        let in_pool = from_base & u64::from(geometry.pool_size - 1);
-        let k = (in_pool.checked_sub(POOL_HEADER)? * u64::from(RECIPROCALS[size as usize / 8])) >> 32;
-        let start = span.base + (pool << pool_shift) + POOL_HEADER + k * size;
+        let classes = &self.classes[span.data..span.data + span.pools as usize];
+        let (start, _) = slot_in_pool(span.base, geometry, classes, addr)?;
         if start < span.start {
             return span.carry.map(Place::Carry);
         }
@@ -477,6 +465,22 @@ impl Iterator for Bits<'_> {
         self.rest &= self.rest - 1;
         Some(bit)
     }
+}
+
+/// Start and size of the slot that `addr` is in, used or free. `classes`: one for each pool from `base` on.
+#[inline]
+pub(crate) fn slot_in_pool(base: u64, geometry: Geometry, classes: &[u8], addr: u64) -> Option<(u64, u64)> {
+    let pool_shift = geometry.pool_size.trailing_zeros();
+    let from_base = addr.checked_sub(base)?;
+    let pool = from_base >> pool_shift;
+    let class = *classes.get(usize::try_from(pool).ok()?)?;
+    if class == BAD_POOL || class == FREE_POOL {
+        return None;
+    }
+    let size = u64::from(class) * u64::from(geometry.alignment);
+    let in_pool = from_base & u64::from(geometry.pool_size - 1);
+    let k = (in_pool.checked_sub(POOL_HEADER)? * u64::from(RECIPROCALS[size as usize / 8])) >> 32;
+    Some((base + (pool << pool_shift) + POOL_HEADER + k * size, size))
 }
 
 /// Which multiple of `unit` past `origin` is `addr`?

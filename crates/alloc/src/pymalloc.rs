@@ -5,6 +5,9 @@
 //! pools themselves: patch levels differ in alignment (8 or 16), so it does not follow from X.Y.
 
 mod arena;
+mod within;
+
+pub use within::Within;
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -62,26 +65,6 @@ pub struct Arena {
     pub free_bytes: u64,
     pub geometry: Geometry,
     pub(crate) found: Found,
-}
-
-impl Arena {
-    /// The used blocks, in address order: where each starts, and its bytes.
-    #[inline]
-    pub fn for_each_block(&self, mut f: impl FnMut(u64, u64)) {
-        let alignment = u64::from(self.geometry.alignment);
-        let words = (self.geometry.pool_size / self.geometry.alignment / 64) as usize;
-        for (class, (at, bits)) in self.found.classes.iter().zip(self.found.bits.chunks(words).enumerate()) {
-            let pool = self.found.base + at as u64 * u64::from(self.geometry.pool_size);
-            let bytes = u64::from(*class) * alignment;
-            for (word, bits) in bits.iter().enumerate() {
-                let mut rest = *bits;
-                while rest != 0 {
-                    f(pool + (word as u64 * 64 + u64::from(rest.trailing_zeros())) * alignment, bytes);
-                    rest &= rest - 1;
-                }
-            }
-        }
-    }
 }
 
 /// What the block index needs of an arena.

@@ -67,6 +67,8 @@ pub struct Identifier<'r, 'a, 't> {
     /// Candidate offsets, ascending.
     candidates: [u64; 3],
     remote: Reader<'r>,
+    /// Whether the items of a tuple are objects is asked by somebody else.
+    trusts_items: bool,
 }
 
 impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
@@ -74,7 +76,12 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
         let model = types.model();
         let gc = model.gc_head;
         let last = if model.preheader_flags == 0 { gc } else { gc + crate::model::PREHEADER };
-        Identifier { types, model, candidates: [0, gc, last], remote: reader }
+        Identifier { types, model, candidates: [0, gc, last], remote: reader, trusts_items: false }
+    }
+
+    /// The same for whoever asks whether [`sampled_items`] of tuples are objects: they lie anywhere in memory.
+    pub fn trusting_items(self) -> Self {
+        Identifier { trusts_items: true, ..self }
     }
 
     /// The object in the allocation, if it holds one.
@@ -118,10 +125,15 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
         addr: u64,
         shape: &Shape,
     ) -> Option<Evidence> {
-        match self.model.refcount(reader, addr).ok()? {
+        let word = reader.u64(addr + self.model.layout.object.ob_refcnt).ok()?;
+        let count = match self.model.decode_refcount(word) {
             RefCount::Implausible => return None,
-            RefCount::Count(n) if n >= LEAST_ADDRESS && self.is_object(n) => return None,
-            _ => {}
+            RefCount::Count(n) => n,
+            // What 3.11 froze has a count that a heap may lie at.
+            RefCount::Immortal => word,
+        };
+        if count >= LEAST_ADDRESS && self.is_object(count) {
+            return None;
         }
         let gc = if shape.has_gc() { self.gc_head(reader, addr) } else { GcHead::Untracked };
         if gc == GcHead::Damaged {
@@ -313,7 +325,7 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
                 last[4 - usize::from(need.terminator.min(4))..].iter().all(|byte| *byte == 0)
             }
             Family::Int => self.int_plausible(reader, allocation, source, addr),
-            Family::Tuple => self.items_plausible(reader, addr + model.layout.tuple.ob_item, addr),
+            Family::Tuple => self.trusts_items || self.items_plausible(reader, addr),
             Family::Type => {
                 reader.u64(addr + model.layout.type_object.tp_flags).is_ok_and(|f| f & flags::HEAPTYPE != 0)
             }
@@ -354,19 +366,25 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
         }
     }
 
-    /// Are the items of a tuple objects? A few tell: they lie anywhere in memory.
-    fn items_plausible(&mut self, reader: &mut Reader, items: u64, addr: u64) -> bool {
-        let Some(n) = self.count(reader, addr, 8) else { return false };
-        let last = n.saturating_sub(1);
-        for i in [0, last, last / 2].into_iter().take(n.min(3) as usize) {
-            let Ok(item) = reader.u64(items + 8 * i) else { return false };
-            // An item not yet set, or tagged: nothing to check.
-            if item != 0 && self.types.type_of(&mut self.remote, item).is_none() {
-                return false;
-            }
-        }
-        true
+    /// Are the items of a tuple objects?
+    fn items_plausible(&mut self, reader: &mut Reader, addr: u64) -> bool {
+        let Some(items) = sampled_items(self.model, reader, addr) else { return false };
+        items.into_iter().all(|item| item == 0 || self.types.type_of(&mut self.remote, item).is_some())
     }
+}
+
+/// A few items of a tuple, which tell whether it is one; 0 for none, and for one that is not yet set. `None`: it
+/// cannot be read.
+pub fn sampled_items(model: &Model, reader: &mut Reader, tuple: u64) -> Option<[u64; 3]> {
+    let n = model.size_field(reader, tuple).ok()?.unsigned_abs();
+    let last = n.saturating_sub(1);
+    let mut items = [0; 3];
+    for (item, at) in items.iter_mut().zip([0, last, last / 2]).take(n.min(3) as usize) {
+        *item = reader
+            .u64(tuple.wrapping_add(model.layout.tuple.ob_item).wrapping_add(at.checked_mul(8)?))
+            .ok()?;
+    }
+    Some(items)
 }
 
 /// Bytes of the allocation an object may take.

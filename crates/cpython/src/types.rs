@@ -130,6 +130,11 @@ impl<'t> Types<'t> {
         self.lock().list.clone()
     }
 
+    /// By [`TypeId`]: [`Shape::presize`].
+    pub fn presizes(&self) -> Vec<u32> {
+        self.lock().list.iter().map(|ty| ty.shape.presize).collect()
+    }
+
     /// Is it in the writable data of an image?
     pub fn is_static(&self, addr: u64) -> bool {
         let i = self.statics.partition_point(|r| r.end <= addr);
@@ -368,6 +373,8 @@ pub struct TypeCache<'a, 't> {
     known: FxHashMap<u64, Option<u32>>,
     /// The types met last, direct-mapped by address: what most lookups end at.
     recent: [(u64, u32); RECENT],
+    /// An arena of pymalloc, in which there is none.
+    arena: Range<u64>,
     /// For reading type objects: keeps the caller's cursor where it is.
     reader: Reader<'a>,
 }
@@ -383,7 +390,19 @@ fn recent_slot(addr: u64) -> usize {
 
 impl<'a, 't> TypeCache<'a, 't> {
     pub fn new(types: &'a Types<'t>, reader: Reader<'a>) -> Self {
-        TypeCache { types, shapes: Vec::new(), known: FxHashMap::default(), recent: [(0, 0); RECENT], reader }
+        TypeCache {
+            types,
+            shapes: Vec::new(),
+            known: FxHashMap::default(),
+            recent: [(0, 0); RECENT],
+            arena: 0..0,
+            reader,
+        }
+    }
+
+    /// Tells which arena of pymalloc is looked at: addresses in it are the most frequent words that are no types.
+    pub fn set_arena(&mut self, arena: Range<u64>) {
+        self.arena = arena;
     }
 
     pub fn types(&self) -> &'a Types<'t> {
@@ -404,6 +423,9 @@ impl<'a, 't> TypeCache<'a, 't> {
 
     fn find(&mut self, addr: u64) -> Option<u32> {
         // Most words that are no types are addresses of small blocks.
+        if self.arena.contains(&addr) {
+            return None;
+        }
         if addr < self.types.lowest || addr & 7 != 0 || addr >> 56 != 0 || !self.types.may_be_type(addr) {
             return None;
         }

@@ -9,17 +9,18 @@
 //! depend on the number of threads.
 
 mod arenas;
+mod looked;
 mod words;
 
-use self::arenas::InArena;
 pub use self::arenas::Seen;
-use self::words::{held, laid_out_by};
-use crate::claims::{Claim, NOBODY, settle};
+use self::arenas::{InArena, Tuple};
+pub(crate) use self::looked::Looked;
+use crate::claims::{Claim, NOBODY};
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
-use wmr_alloc::{Blocks, SpanKind};
+use wmr_alloc::{Block, Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Identifier, Object, Source};
@@ -59,26 +60,7 @@ impl Known {
 
 impl Census {
     pub fn take(target: &Target, model: &Model, blocks: &Blocks, known: &[Known], seen: Seen) -> Census {
-        let (types, seen) = seen.by_span(blocks);
-        let types = Types::knowing(types, target, model, blocks);
-        let mut kinds = Kinds::default();
-        let mut marks = known_marks(blocks, known, &mut kinds);
-        let pass = Pass { target, model, blocks, types: &types };
-        let mut claims = pass.propose(&mut marks, seen);
-        pass.meet_static_objects();
-        claims.push(pass.claims_of_static_types());
-        let list = types.all();
-        let laid_out = laid_out_by(&list);
-        let words = pass.words(&list, &laid_out, &marks);
-        let claims = settle(claims, &mut marks);
-        let parts: Vec<_> =
-            Part::ALL.iter().map(|p| kinds.intern(Domain::CPython, p.name(), "", Sure::Exact)).collect();
-        for claim in &claims {
-            marks[claim.block as usize] = Mark::kind(parts[claim.part as usize]);
-        }
-        pass.name_static_types(&list, &mut marks, &mut kinds);
-        let holders = held(words, &list, &mut marks, &mut kinds);
-        Census { types: list, kinds, marks, claims, laid_out, holders }
+        Looked::at(target, model, blocks, known, seen).settle()
     }
 
     /// The census of a process without Python: all but the `known` blocks are unknown.
@@ -198,6 +180,21 @@ fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<Mark>
     marks
 }
 
+/// What was found of the objects of a span beside their types.
+#[derive(Default)]
+struct Proposed {
+    /// Claims within the arena, of which the marks tell.
+    within: Vec<Claim>,
+    elsewhere: Vec<Claim>,
+    tuples: Vec<Tuple>,
+}
+
+impl Proposed {
+    fn elsewhere(claims: Vec<Claim>) -> Proposed {
+        Proposed { elsewhere: claims, ..Proposed::default() }
+    }
+}
+
 /// A block that an object says is its own, by address.
 #[derive(Clone, Copy)]
 struct Wanted {
@@ -242,16 +239,16 @@ impl Pass<'_> {
         out
     }
 
-    /// Marks all blocks that look like objects; what those claim, in lists. `seen`: by span, what is known already.
-    fn propose(&self, marks: &mut [Mark], seen: Vec<Option<InArena>>) -> Vec<Vec<Claim>> {
+    /// Marks all blocks that look like objects. `seen`: by span, what is known already.
+    fn propose(&self, marks: &mut [Mark], seen: Vec<Option<InArena>>) -> Vec<Proposed> {
         let spans: Vec<_> = self.by_span(marks).into_iter().zip(seen).enumerate().collect();
         spans
             .into_par_iter()
             .map_init(
                 || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
                 |(types, readers), (span, (marks, seen))| match seen {
-                    Some(seen) => self.number(&mut readers[0], span, marks, &seen),
-                    None => self.propose_in(types, readers, span, marks),
+                    Some(seen) => self.number(&mut readers[0], span, marks, seen),
+                    None => Proposed::elsewhere(self.propose_in(types, readers, span, marks)),
                 },
             )
             .collect()
@@ -283,17 +280,55 @@ impl Pass<'_> {
     }
 
     /// The same of an arena that was looked at before its blocks had numbers.
-    fn number(&self, cursor: &mut Reader, span: usize, marks: &mut [Mark], seen: &InArena) -> Vec<Claim> {
+    fn number(&self, cursor: &mut Reader, span: usize, marks: &mut [Mark], mut seen: InArena) -> Proposed {
+        let mut is_known = false;
         for (mark, seen) in marks.iter_mut().zip(&seen.marks) {
             if mark.is_none() || seen.is_linked() {
                 *mark = *seen;
+            } else {
+                is_known = true;
             }
         }
+        if is_known {
+            // What is known from elsewhere is no object, and claims nothing.
+            let stands = |owner: u32| marks[owner as usize].as_object().is_some();
+            seen.claims.retain(|claim| stands(claim.owner));
+            seen.wanted.retain(|wanted| stands(wanted.owner));
+            marks.iter_mut().for_each(Mark::disclaim);
+            seen.mark_claims(marks);
+        }
         let first = self.blocks.ids(span).start;
-        let stands = seen.wanted.iter().filter(|wanted| marks[wanted.owner as usize].as_object().is_some());
-        stands
-            .filter_map(|wanted| self.claim(cursor, Wanted { owner: first + wanted.owner, ..*wanted }))
-            .collect()
+        for claim in &mut seen.claims {
+            (claim.block, claim.owner) = (first + claim.block, first + claim.owner);
+        }
+        let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
+        let elsewhere = wanted.filter_map(|wanted| self.claim(cursor, wanted)).collect();
+        seen.tuples.iter_mut().for_each(|(tuple, _)| *tuple += first);
+        Proposed { within: seen.claims, elsewhere, tuples: seen.tuples }
+    }
+
+    /// Of the tuples those whose items are no objects.
+    fn mistaken_tuples(&self, proposed: &[Proposed], marks: &[Mark]) -> Vec<u32> {
+        let presizes = self.types.presizes();
+        let begin = || (TypeCache::new(self.types, self.target.reader()), self.target.reader());
+        let is_object = |types: &mut TypeCache, reader: &mut Reader, item: u64| {
+            let begins_one = |block: Block| {
+                let presize = presizes.get(marks[block.id as usize].as_object()? as usize)?;
+                Some(block.start + u64::from(*presize) == item)
+            };
+            // What is an object already need not be read.
+            self.blocks.containing(item).and_then(begins_one) == Some(true)
+                || types.type_of(reader, item).is_some()
+        };
+        let mistaken = proposed.par_iter().flat_map_iter(|proposed| &proposed.tuples).map_init(
+            begin,
+            |(types, reader), &(tuple, items)| {
+                let is_tuple = marks[tuple as usize].as_object().is_none()
+                    || items.into_iter().all(|item| item == 0 || is_object(types, reader, item));
+                (!is_tuple).then_some(tuple)
+            },
+        );
+        mistaken.flatten_iter().collect()
     }
 
     /// The object in an allocation, if it holds one.
@@ -322,19 +357,20 @@ impl Pass<'_> {
 
     /// The claim to the block that is wanted, if there is one with room for it.
     fn claim(&self, reader: &mut Reader, wanted: Wanted) -> Option<Claim> {
-        let Wanted { addr, bytes, part, owner } = wanted;
-        Some(Claim { block: self.whole_block(reader, addr, bytes, part)?, part, owner })
+        let block = self.blocks.containing(wanted.addr)?;
+        let has_room = self.has_room(reader, block.start, block.usable, &wanted);
+        has_room.then_some(Claim { block: block.id, part: wanted.part, owner: wanted.owner })
     }
 
-    /// The block whose data begins at `addr` and has room for `bytes`.
-    fn whole_block(&self, reader: &mut Reader, addr: u64, bytes: u64, part: Part) -> Option<u32> {
+    /// Does the data of the block begin where that is wanted, with room for it?
+    #[inline]
+    fn has_room(&self, reader: &mut Reader, start: u64, usable: u64, wanted: &Wanted) -> bool {
         /// 3.11 and 3.12 keep sizes before an instance's values: at most 30 names and two bytes.
         const VALUES_PREFIX: u64 = 32;
-        let block = self.blocks.containing(addr)?;
-        let allocation = self.model.unpad(reader, block.start, block.usable);
-        let before = addr.checked_sub(allocation.data)?;
-        let slack = if part == Part::DictValues { VALUES_PREFIX } else { 0 };
-        (before <= slack && before.checked_add(bytes)? <= allocation.size).then_some(block.id)
+        let allocation = self.model.unpad(reader, start, usable);
+        let slack = if wanted.part == Part::DictValues { VALUES_PREFIX } else { 0 };
+        let before = wanted.addr.wrapping_sub(allocation.data);
+        before <= slack && before.checked_add(wanted.bytes).is_some_and(|bytes| bytes <= allocation.size)
     }
 
     /// Static types own blocks too: a structseq's members, copied names and documentation.

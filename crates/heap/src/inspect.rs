@@ -1,6 +1,6 @@
 //! The whole way from a target to its census.
 
-use crate::census::{Census, Known, Seen};
+use crate::census::{Census, Known, Looked, Seen};
 use crate::kinds::{Domain, Sure};
 use crate::ledger::{KnownRange, Tally, tally};
 use crate::native;
@@ -86,12 +86,17 @@ fn number_slots(block: &NumberBlock, lists: &FreeLists) -> Slots {
 /// Python 2 cuts 1,000 bytes into 41.
 const MAX_NUMBERS: u64 = 64;
 
+/// A clone is let go before native memory is named if what is read for that is no more than so many bytes, and one
+/// part of the target's RSS.
+const KEEP: u64 = 8 << 20;
+const KEEP_OF_RSS: u64 = 16;
+
 /// Takes the census of a target.
 ///
 /// # Errors
 /// Only more blocks than can be numbered; all else that fails costs what it costs and is noted.
 pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
-    survey(target, || ())
+    survey(target, false)
 }
 
 /// The same for whoever asks nothing afterwards that takes the target's bytes: what a capture holds
@@ -100,13 +105,10 @@ pub fn inspect(target: &Target) -> Result<Inspection, TooManyBlocks> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_only(target: &Target) -> Result<Inspection, TooManyBlocks> {
-    // Whether it was let go too early is asked again where the answer is given.
-    survey(target, || {
-        let _ = target.memory.finish();
-    })
+    survey(target, true)
 }
 
-fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooManyBlocks> {
+fn survey(target: &Target, nothing_else: bool) -> Result<Inspection, TooManyBlocks> {
     let python = Python::find(target);
     let mut notes = target.notes.clone();
     let memory = &*target.memory;
@@ -154,24 +156,34 @@ fn survey(target: &Target, all_read: impl FnOnce()) -> Result<Inspection, TooMan
     let blocks = builder.build()?;
     let permanent =
         python.as_ref().ok().map(|python| python.gc.permanent(&mut target.reader(), blocks.len() as usize));
-    let mut census = match &model {
-        Some(model) => Census::take(target, model, &blocks, &known, seen),
-        None => Census::without_python(&blocks, &known),
-    };
-    if let Ok(python) = &python {
-        census.name_interned(&blocks, &python.interned(target).dicts);
-    }
-    census.untrack(&blocks, &permanent.unwrap_or_default());
-    let interpreter = python.as_ref().ok().map(|python| python.type_type);
-    ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
-    // What these refer to is looked for in them as in any memory: which of it lives, their greenlet knows.
-    let parked = native::parked(target, model.as_ref(), &blocks, &ranges);
-    let pointed_at = native::pointed_at(target, &blocks, &[&ranges, &parked]);
+    let interned = python.as_ref().map(|python| python.interned(target).dicts).unwrap_or_default();
     let stacks = match (&python, &model) {
         (Ok(python), Some(model)) => stacks(target, python, model, &mut notes),
         _ => Vec::new(),
     };
-    all_read();
+    // What these refer to is looked for in them as in any memory: which of it lives, their greenlet knows.
+    let parked = native::parked(target, model.as_ref(), &blocks, &ranges);
+    let mut census = match &model {
+        Some(model) => {
+            let mut looked = Looked::at(target, model, &blocks, &known, seen);
+            // Debug padding has to be read wherever a block is looked at.
+            if nothing_else && model.debug.is_none() {
+                let room = KEEP + target.process.rss.unwrap_or(0) / KEEP_OF_RSS;
+                target.memory.keep(looked.unread(), room);
+            }
+            looked.settle()
+        }
+        None => Census::without_python(&blocks, &known),
+    };
+    census.name_interned(&blocks, &interned);
+    census.untrack(&blocks, &permanent.unwrap_or_default());
+    let interpreter = python.as_ref().ok().map(|python| python.type_type);
+    ranges.extend(native::name(target, model.as_ref(), interpreter, &blocks, &mut census));
+    let pointed_at = native::pointed_at(target, &blocks, &[&ranges, &parked]);
+    if nothing_else {
+        // Whether it was let go too early is asked again where the answer is given.
+        let _ = target.memory.finish();
+    }
     let all = ranges.iter().chain(&parked).chain(&pointed_at);
     let tally = tally(target, &blocks, &mut census, all);
     notes.extend(pymalloc.notes.iter().cloned());

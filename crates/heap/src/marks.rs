@@ -13,6 +13,7 @@ const OBJECT: u32 = 1 << 24;
 const KIND: u32 = 1 << 25;
 const LINKED: u32 = 1 << 26;
 const TRACKED: u32 = 1 << 27;
+const CLAIMED: u32 = 1 << 28;
 
 impl Mark {
     pub const NONE: Mark = Mark(0);
@@ -60,6 +61,25 @@ impl Mark {
 
     pub fn is_tracked(self) -> bool {
         self.0 & TRACKED != 0
+    }
+
+    /// Says that another object claims the block.
+    pub(crate) fn claim(&mut self) {
+        self.0 |= CLAIMED;
+    }
+
+    /// The block is no object after all.
+    pub(crate) fn clear(&mut self) {
+        self.0 &= CLAIMED;
+    }
+
+    pub(crate) fn disclaim(&mut self) {
+        self.0 &= !CLAIMED;
+    }
+
+    #[inline]
+    pub(crate) fn is_claimed(self) -> bool {
+        self.0 & CLAIMED != 0
     }
 
     /// In the permanent generation: tracked, but not among `gc.get_objects()`.

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A file that is read, or bytes that are held.
 #[derive(Clone)]
@@ -91,8 +91,8 @@ impl Stored {
 /// What is read at a time: large enough that a linear pass costs little more than copying, small
 /// enough for a read that jumps.
 const WINDOW: u64 = 16 << 10;
-/// Windows kept for all cursors together: 16 MiB.
-const KEPT: usize = 1024;
+/// Windows kept for all cursors together: 32 MiB.
+const KEPT: usize = 2048;
 /// Places in which one window may be kept.
 const WAYS: usize = 4;
 
@@ -138,19 +138,41 @@ impl Windows {
     /// The window around `addr`, which lies in `range`; of that the first byte is at `offset` in the file.
     /// `None` where it cannot be read.
     pub fn around(&self, addr: u64, range: &Range<u64>, file: &File, offset: u64) -> Option<Window> {
-        let block = addr & !(WINDOW - 1);
-        let (start, end) = (block.max(range.start), block.saturating_add(WINDOW).min(range.end));
-        let set = &self.sets[(block / WINDOW) as usize % self.sets.len()];
-        let lock = || set.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(window) = lock().find(start) {
+        let bounds = bounds(addr, range);
+        if let Some(window) = self.set(bounds.start).find(bounds.start) {
             return Some(window);
         }
-        let at = offset.checked_add(start - range.start)?;
-        let window = Window { start, bytes: fetch(file, at, (end - start) as usize)? };
-        let gone = lock().keep(window.clone());
+        let at = offset.checked_add(bounds.start - range.start)?;
+        let bytes = fetch(file, at, (bounds.end - bounds.start) as usize)?;
+        let window = Window { start: bounds.start, bytes };
+        let gone = self.set(bounds.start).keep(window.clone());
         drop(gone);
         Some(window)
     }
+
+    /// The window around `addr` if it is kept, and where it ends or would end.
+    pub fn kept(&self, addr: u64, range: &Range<u64>) -> (Option<Window>, u64) {
+        let bounds = bounds(addr, range);
+        (self.set(bounds.start).find(bounds.start), bounds.end)
+    }
+
+    /// Lets go of all windows.
+    pub fn clear(&self) {
+        for set in &self.sets {
+            *set.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Set::default();
+        }
+    }
+
+    fn set(&self, addr: u64) -> MutexGuard<'_, Set> {
+        let set = &self.sets[(addr / WINDOW) as usize % self.sets.len()];
+        set.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The window around `addr`, as far as it lies in `range`.
+fn bounds(addr: u64, range: &Range<u64>) -> Range<u64> {
+    let block = addr & !(WINDOW - 1);
+    block.max(range.start)..block.saturating_add(WINDOW).min(range.end)
 }
 
 /// Reads into memory that was not filled with zeroes first: that would take as long as the reading.

@@ -1,6 +1,7 @@
 use crate::live::Lost;
 use crate::{Fault, Image, Mapping, Reader, text};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,13 @@ pub trait Memory: Send + Sync {
     /// What was found broken while reading, in words: for sources that are looked into as they are read.
     fn troubles(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Of private memory nothing but these ranges will be read, in any order: copies what they hold and lets go of what
+    /// the source holds outside of this program. False where that would take more than `room` bytes or is of no use:
+    /// then all is as it was.
+    fn keep(&self, _ranges: Vec<Range<u64>>, _room: u64) -> bool {
+        false
     }
 
     /// Nothing more will be read: lets go of what the source holds outside of this program. How long a

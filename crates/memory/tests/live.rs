@@ -6,6 +6,7 @@ mod live {
     mod families;
     mod guarded;
     mod harmless;
+    mod kept;
     mod odd;
     mod python_loops;
     mod traceless;

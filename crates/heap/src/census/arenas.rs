@@ -2,12 +2,14 @@
 //! yet: what an object claims is kept by address.
 
 use super::{Pass, Wanted};
+use crate::claims::Claim;
 use crate::marks::Mark;
 use wmr_alloc::glibc::Glibc;
-use wmr_alloc::pymalloc::{Arena, Arenas, PyMalloc};
+use wmr_alloc::pymalloc::{Arena, Arenas, PyMalloc, Within};
 use wmr_alloc::{Blocks, Span, TooManyBlocks};
+use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
-use wmr_cpython::object::{Identifier, Source};
+use wmr_cpython::object::{Evidence, Identifier, Source, sampled_items};
 use wmr_cpython::types::{self, TypeCache, Types};
 use wmr_memory::{Memory, Reader, Target};
 
@@ -18,14 +20,21 @@ pub struct Seen {
     arenas: Vec<InArena>,
 }
 
+/// A tuple that nothing vouches for, and some items of it.
+pub(super) type Tuple = (u32, [u64; 3]);
+
 /// What was seen in one arena.
 pub(super) struct InArena {
     start: u64,
     end: u64,
-    /// Per used block, in order.
+    /// Per used block, in order; whether it is claimed within the arena.
     pub marks: Vec<Mark>,
-    /// With the owners' places in `marks`.
+    /// Claims within the arena, by place in `marks`.
+    pub claims: Vec<Claim>,
+    /// What is claimed elsewhere, with the owners' places in `marks`.
     pub wanted: Vec<Wanted>,
+    /// By place in `marks`.
+    pub tuples: Vec<Tuple>,
 }
 
 impl Seen {
@@ -72,22 +81,56 @@ impl Seen {
     }
 }
 
+impl InArena {
+    /// Marks what is claimed within the arena.
+    pub fn mark_claims(&self, marks: &mut [Mark]) {
+        for claim in self.claims.iter().filter(|claim| claim.owner != claim.block) {
+            marks[claim.block as usize].claim();
+        }
+    }
+}
+
+/// Stands for an item that cannot be read: nothing is there.
+const UNREADABLE: u64 = 1;
+
 impl Pass<'_> {
     fn look_at(&self, types: &mut TypeCache, memory: &dyn Memory, arena: &Arena) -> InArena {
         let [mut local, mut remote] = [(); 2].map(|()| Reader::new(memory));
-        let mut identifier = Identifier::new(types, Reader::new(memory));
-        let mut marks = Vec::with_capacity(arena.used_blocks as usize);
-        let mut wanted = Vec::new();
+        let end = arena.addr + arena.bytes;
+        types.set_arena(arena.addr..end);
+        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
+        let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
+        let (mut claims, mut wanted, mut tuples) = (Vec::new(), Vec::new(), Vec::new());
+        let (within, mut cursor) = (Within::new(arena), Reader::new(memory));
         arena.for_each_block(|start, bytes| {
             let allocation = self.model.unpad(&mut local, start, bytes);
-            let object =
-                self.identify(&mut identifier, &mut local, allocation, Source::Pymalloc { block: bytes });
+            let source = Source::Pymalloc { block: bytes };
+            let object = self.identify(&mut identifier, &mut local, allocation, source);
             let owner = marks.len() as u32;
-            marks.push(object.map_or(Mark::NONE, |object| {
-                self.wanted_of(&mut remote, &object, |owned| wanted.push(Wanted::new(owned, owner)));
-                Mark::of(&object)
-            }));
+            // By reference: a copy would wait for what was just written.
+            let Some(object) = &object else {
+                marks.push(Mark::NONE);
+                return;
+            };
+            marks.push(Mark::of(object));
+            if object.shape.family == Family::Tuple && object.evidence != Evidence::Linked {
+                let items = sampled_items(self.model, &mut local, object.addr);
+                tuples.push((owner, items.unwrap_or([UNREADABLE; 3])));
+            }
+            self.wanted_of(&mut remote, object, |owned| {
+                let want = Wanted::new(owned, owner);
+                if !(arena.addr..end).contains(&want.addr) {
+                    wanted.push(want);
+                } else if let Some((block, start, usable)) = within.containing(want.addr)
+                    && self.has_room(&mut cursor, start, usable, &want)
+                {
+                    claims.push(Claim { block, part: want.part, owner });
+                }
+            });
         });
-        InArena { start: arena.addr, end: arena.addr + arena.bytes, marks, wanted }
+        let mut seen = InArena { start: arena.addr, end, marks: Vec::new(), claims, wanted, tuples };
+        seen.mark_claims(&mut marks);
+        seen.marks = marks;
+        seen
     }
 }

@@ -1,6 +1,6 @@
 //! Words of C objects that nothing declares: what they point at and nobody claims hangs on the object.
 
-use super::{Pass, bases, listed};
+use super::{Pass, Wanted, bases, listed};
 use crate::claims::Claim;
 use crate::kinds::{Domain, KindId, Kinds, Sure};
 use crate::marks::Mark;
@@ -14,10 +14,14 @@ use wmr_cpython::types::Type;
 /// Most bytes of an object that are looked at for pointers to blocks nobody else claims.
 const MAX_HELD_SCAN: u32 = 1 << 16;
 
+/// Types of which there are many, whose other words are code, numbers and links between objects. What a numpy scalar
+/// holds are numbers, which may be addresses by chance or on purpose.
+const HIDES_NOTHING: [&str; 6] =
+    ["function", "method", "property", "weakref", "weakref.ReferenceType", "numpy.generic"];
+
 impl Pass<'_> {
     /// Blocks at whose start a word of an object of a C type points, among all that may be objects.
-    pub(super) fn words(&self, types: &[Type], laid_out: &[usize], marks: &[Mark]) -> Vec<Claim> {
-        let hidden = self.hidden_words(types, laid_out);
+    pub(super) fn words(&self, types: &[Type], hidden: &[HiddenWords], marks: &[Mark]) -> Vec<Claim> {
         let hides = |id| hidden.get(id as usize).is_some_and(|hidden| !hidden.is_empty());
         listed(marks, |mark| mark.as_object().is_some_and(hides))
             .par_iter()
@@ -31,9 +35,9 @@ impl Pass<'_> {
                     let mut found = Vec::new();
                     for at in hidden[id as usize].offsets() {
                         let Ok(word) = reader.u64(object + at) else { break };
-                        if let Some(held) = self.whole_block(cursor, word, 0, Part::Held) {
-                            found.push(Claim { block: held, part: Part::Held, owner });
-                        }
+                        found.extend(
+                            self.claim(cursor, Wanted { addr: word, bytes: 0, part: Part::Held, owner }),
+                        );
                     }
                     found
                 },
@@ -43,13 +47,13 @@ impl Pass<'_> {
     }
 
     /// Per type: where in an instance there may be pointers that no table names.
-    fn hidden_words(&self, types: &[Type], laid_out: &[usize]) -> Vec<HiddenWords> {
+    pub(super) fn hidden_words(&self, types: &[Type], laid_out: &[usize]) -> Vec<HiddenWords> {
         let header = self.model.layout.object.size;
         let hidden = |at: &usize| {
             let ty = &types[*at];
-            // Numbers, not pointers: a numpy scalar may hold an address by chance or on purpose.
-            let scalar = bases(types, *at).any(|t| t.name == "numpy.generic");
-            if ty.shape.family != Family::Plain || scalar {
+            if ty.shape.family != Family::Plain
+                || bases(types, *at).any(|t| HIDES_NOTHING.contains(&&*t.name))
+            {
                 return HiddenWords::default();
             }
             let fields = known_fields(self.model, &ty.shape).iter();
@@ -66,7 +70,7 @@ impl Pass<'_> {
 /// Words of instances that are not declared as objects, of the part that a C type laid out: what a Python class adds
 /// are references.
 #[derive(Clone, Copy, Default)]
-struct HiddenWords {
+pub(super) struct HiddenWords {
     first: u32,
     end: u32,
     /// Those among the first 64 that are known to be objects, which have a name already.
@@ -74,7 +78,7 @@ struct HiddenWords {
 }
 
 impl HiddenWords {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first >= self.end
     }
 

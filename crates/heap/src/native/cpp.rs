@@ -56,7 +56,8 @@ impl Native<'_> {
     /// The class whose primary vtable is at `table`.
     pub(super) fn class(&self, reader: &mut Reader, table: u64) -> Option<String> {
         let (image, exec) = self.images.at(table)?;
-        if exec || reader.u64(table.wrapping_sub(16)) != Ok(0) {
+        let ahead = table.wrapping_sub(16);
+        if exec || self.images.at(ahead).is_none() || reader.u64(ahead) != Ok(0) {
             return None;
         }
         // A pure virtual function is one too; a slot that was left out is zero.

@@ -94,8 +94,10 @@ impl Native<'_> {
 /// Is it a page, with a header behind it that points to it?
 fn holds_page(reader: &mut Reader, block: Block) -> bool {
     let page = block.start + SIZE_WORD;
+    let end = block.start.saturating_add(block.usable);
     // `PgHdr1`: the page, then the other header, which is behind this one.
-    PAGE_BITS.map(|bits| page.wrapping_add(1 << bits)).any(|header| {
+    let headers = PAGE_BITS.map(|bits| page.saturating_add(1 << bits));
+    headers.take_while(|header| header.saturating_add(16) <= end).any(|header| {
         reader.u64(header) == Ok(page)
             && reader.u64(header.wrapping_add(8)).is_ok_and(|extra| {
                 extra > header && extra - block.start < block.usable && extra - header <= 128

@@ -7,6 +7,7 @@ use super::stream::Stream;
 use crate::{Fault, Memory, Why, Window};
 use memmap2::MmapMut;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,7 +148,7 @@ fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<(), u64> {
 
 impl Memory for LiveMemory {
     fn extent(&self, addr: u64) -> Option<(u64, &[u8])> {
-        self.held(addr)
+        self.held(addr).or_else(|| self.stream.as_ref()?.kept(addr))
     }
 
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
@@ -170,6 +171,14 @@ impl Memory for LiveMemory {
 
     fn window(&self, addr: u64) -> Option<Window> {
         self.stream.as_ref()?.window(addr)
+    }
+
+    fn keep(&self, ranges: Vec<Range<u64>>, room: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.keep(ranges, room))
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.stream.as_ref().and_then(Stream::trouble).into_iter().collect()
     }
 
     fn finish(&self) -> Result<Option<Duration>, Lost> {
