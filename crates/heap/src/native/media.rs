@@ -73,10 +73,10 @@ impl Native<'_> {
             return sources;
         }
         let library = |reader: &mut Reader, block: Block| {
-            let memory = reader.u64(block.start).ok()?;
+            reader.u64(block.start).ok().filter(|memory| memories.contains(memory))?;
             let module = reader.u64(block.start + FT_LIBRARY_MODULES).ok()?;
             let back = reader.u64(module.wrapping_add(FT_MODULE_LIBRARY)).ok()?;
-            (memories.contains(&memory) && back == block.start).then_some(block.start)
+            (back == block.start).then_some(block.start)
         };
         let libraries = self.ask_open(library);
         let libraries = self.all_named("FreeType library", libraries, &mut sources);

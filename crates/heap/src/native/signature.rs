@@ -75,6 +75,9 @@ const IO_FILE: u64 = 224;
 
 /// Where it says its memory is must be right behind it, and all sizes must agree.
 fn arena_block(reader: &mut Reader, block: Allocation) -> bool {
+    if block.size < ARENA_HEADER {
+        return false;
+    }
     let Ok(head) = reader.array::<32>(block.data) else { return false };
     let word = |i: usize| head[8 * i..8 * i + 8].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
     let (size, used, next, memory) = (word(0), word(1), word(2), word(3));

@@ -188,7 +188,7 @@ mod tests {
         let there = [2 * P..5 * P, 5 * P..6 * P, 9 * P..10 * P];
         let wanted = [0..P, P + 1..2 * P + 1, 2 * P + 8..2 * P + 9, 4 * P..9 * P, 4 * P + 1..4 * P + 2];
         assert_eq!(common(&wanted, &there), [2 * P..3 * P, 4 * P..6 * P]);
-        assert_eq!(common(&[0..u64::MAX], &there), [2 * P..6 * P, 9 * P..10 * P]);
+        assert_eq!(common(std::slice::from_ref(&(0..u64::MAX)), &there), [2 * P..6 * P, 9 * P..10 * P]);
         assert!(common(&[7 * P..8 * P, 11 * P..12 * P], &there).is_empty());
     }
 }
