@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: this program and the tools people have today, on the same workloads, in one run.
 
+pub mod dense;
 pub mod graph;
 pub mod pause;
 

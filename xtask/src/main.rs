@@ -60,6 +60,15 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Own memory and the clone's life on processes full of small objects of one kind
+    Dense {
+        /// How often each is looked at; the best time and the worst peak count
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+        /// The interpreter that makes them
+        #[arg(long, default_value = "3.11")]
+        python: String,
+    },
     /// What a process notices of being looked at: its pause beside gcore's, and the time lost in all
     Pause {
         /// How often each is done; the median counts
@@ -90,6 +99,7 @@ fn main() -> Result<()> {
         Command::Bench { what: Some(Bench::Pause { runs, python, mib }), .. } => {
             bench::pause::run(runs, &python, mib)
         }
+        Command::Bench { what: Some(Bench::Dense { runs, python }), .. } => bench::dense::run(runs, &python),
         Command::Bench { what: Some(Bench::Graph { runs, python }), .. } => bench::graph::run(runs, &python),
         Command::Bench { what: None, workloads, runs, python } => bench::run(&workloads, runs, &python),
         Command::Layouts { check, names } => layouts::run(check, names.as_deref()),

@@ -13,7 +13,7 @@ mod looked;
 mod words;
 
 pub use self::arenas::Seen;
-use self::arenas::{InArena, Tuple};
+use self::arenas::{InArena, Item};
 pub(crate) use self::looked::Looked;
 use crate::claims::{Claim, NOBODY};
 use crate::kinds::{Domain, Kinds, Sure};
@@ -66,7 +66,10 @@ impl Census {
     /// The census of a process without Python: all but the `known` blocks are unknown.
     pub fn without_python(blocks: &Blocks, known: &[Known]) -> Census {
         let mut kinds = Kinds::default();
-        let marks = known_marks(blocks, known, &mut kinds);
+        let mut marks = Mark::nones(blocks.len() as usize);
+        for (id, mark) in known_marks(blocks, known, &mut kinds) {
+            marks[id as usize] = mark;
+        }
         Census {
             types: Vec::new(),
             kinds,
@@ -168,15 +171,17 @@ fn listed(marks: &[Mark], of: impl Fn(Mark) -> bool + Sync) -> Vec<u32> {
     chunks.collect::<Vec<_>>().concat()
 }
 
-/// The column of marks, with what is known from elsewhere in it.
-fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<Mark> {
-    let mut marks: Vec<Mark> = rayon::iter::repeat_n(Mark::NONE, blocks.len() as usize).collect();
-    for known in known {
-        if let Some(id) = blocks.find(known.addr) {
-            let kind = kinds.intern(known.domain, &known.kind, &known.detail, Sure::Exact);
-            marks[id as usize] = Mark::kind(kind);
-        }
-    }
+/// What is known of blocks from elsewhere, in their order.
+fn known_marks(blocks: &Blocks, known: &[Known], kinds: &mut Kinds) -> Vec<(u32, Mark)> {
+    let mut mark_of = |known: &Known| {
+        let id = blocks.find(known.addr)?;
+        Some((id, Mark::kind(kinds.intern(known.domain, &known.kind, &known.detail, Sure::Exact))))
+    };
+    let mut marks: Vec<_> = known.iter().filter_map(&mut mark_of).collect();
+    // Of two that tell of one block the last stands.
+    marks.reverse();
+    marks.sort_by_key(|(id, _)| *id);
+    marks.dedup_by_key(|(id, _)| *id);
     marks
 }
 
@@ -186,7 +191,7 @@ struct Proposed {
     /// Claims within the arena, of which the marks tell.
     within: Vec<Claim>,
     elsewhere: Vec<Claim>,
-    tuples: Vec<Tuple>,
+    items: Vec<Item>,
 }
 
 impl Proposed {
@@ -239,16 +244,28 @@ impl Pass<'_> {
         out
     }
 
-    /// Marks all blocks that look like objects. `seen`: by span, what is known already.
-    fn propose(&self, marks: &mut [Mark], seen: Vec<Option<InArena>>) -> Vec<Proposed> {
+    /// Marks all blocks: with the object that each looks like, or as they are known from elsewhere. `seen`: by span,
+    /// what was seen already. Marks are written to and never read before: a page that was read first is mapped twice,
+    /// and the other threads wait for that.
+    fn propose(
+        &self,
+        marks: &mut [Mark],
+        known: &[(u32, Mark)],
+        seen: Vec<Option<InArena>>,
+    ) -> Vec<Proposed> {
+        let known_in = |span| {
+            let [start, end] = [self.blocks.ids(span).start, self.blocks.ids(span).end]
+                .map(|id| known.partition_point(|(known, _)| *known < id));
+            &known[start..end]
+        };
         let spans: Vec<_> = self.by_span(marks).into_iter().zip(seen).enumerate().collect();
         spans
             .into_par_iter()
             .map_init(
                 || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
                 |(types, readers), (span, (marks, seen))| match seen {
-                    Some(seen) => self.number(&mut readers[0], span, marks, seen),
-                    None => Proposed::elsewhere(self.propose_in(types, readers, span, marks)),
+                    Some(seen) => self.number(&mut readers[0], span, marks, known_in(span), seen),
+                    None => Proposed::elsewhere(self.propose_in(types, readers, span, marks, known_in(span))),
                 },
             )
             .collect()
@@ -261,14 +278,18 @@ impl Pass<'_> {
         [local, remote, cursor]: &mut [Reader; 3],
         span: usize,
         marks: &mut [Mark],
+        known: &[(u32, Mark)],
     ) -> Vec<Claim> {
         let mut claims = Vec::new();
+        let mut known = known.iter().peekable();
         let mut identifier = Identifier::new(types, self.target.reader());
         let kind = self.blocks.spans()[span].kind;
         for (block, mark) in self.blocks.iter_span(span).zip(marks) {
             let allocation = self.model.unpad(local, block.start, block.usable);
             let object = self.identify(&mut identifier, local, allocation, source(kind, block.bytes));
-            let Some(object) = object.filter(|object| mark.is_none() || Mark::of(object).is_linked()) else {
+            let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
+            let Some(object) = object.filter(|object| known.is_none() || Mark::of(object).is_linked()) else {
+                *mark = known.unwrap_or(Mark::NONE);
                 continue;
             };
             *mark = Mark::of(&object);
@@ -280,12 +301,21 @@ impl Pass<'_> {
     }
 
     /// The same of an arena that was looked at before its blocks had numbers.
-    fn number(&self, cursor: &mut Reader, span: usize, marks: &mut [Mark], mut seen: InArena) -> Proposed {
+    fn number(
+        &self,
+        cursor: &mut Reader,
+        span: usize,
+        marks: &mut [Mark],
+        known: &[(u32, Mark)],
+        mut seen: InArena,
+    ) -> Proposed {
+        let first = self.blocks.ids(span).start;
+        marks.copy_from_slice(&seen.marks);
         let mut is_known = false;
-        for (mark, seen) in marks.iter_mut().zip(&seen.marks) {
-            if mark.is_none() || seen.is_linked() {
-                *mark = *seen;
-            } else {
+        for (id, known) in known {
+            let mark = &mut marks[(id - first) as usize];
+            if !mark.is_linked() {
+                *mark = *known;
                 is_known = true;
             }
         }
@@ -297,14 +327,13 @@ impl Pass<'_> {
             marks.iter_mut().for_each(Mark::disclaim);
             seen.mark_claims(marks);
         }
-        let first = self.blocks.ids(span).start;
         for claim in &mut seen.claims {
             (claim.block, claim.owner) = (first + claim.block, first + claim.owner);
         }
         let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
         let elsewhere = wanted.filter_map(|wanted| self.claim(cursor, wanted)).collect();
-        seen.tuples.iter_mut().for_each(|(tuple, _)| *tuple += first);
-        Proposed { within: seen.claims, elsewhere, tuples: seen.tuples }
+        seen.items.iter_mut().for_each(|(tuple, _)| *tuple += first);
+        Proposed { within: seen.claims, elsewhere, items: seen.items }
     }
 
     /// Of the tuples those whose items are no objects.
@@ -320,12 +349,11 @@ impl Pass<'_> {
             self.blocks.containing(item).and_then(begins_one) == Some(true)
                 || types.type_of(reader, item).is_some()
         };
-        let mistaken = proposed.par_iter().flat_map_iter(|proposed| &proposed.tuples).map_init(
+        let mistaken = proposed.par_iter().flat_map_iter(|proposed| &proposed.items).map_init(
             begin,
-            |(types, reader), &(tuple, items)| {
-                let is_tuple = marks[tuple as usize].as_object().is_none()
-                    || items.into_iter().all(|item| item == 0 || is_object(types, reader, item));
-                (!is_tuple).then_some(tuple)
+            |(types, reader), &(tuple, item)| {
+                let stands = marks[tuple as usize].as_object().is_none() || is_object(types, reader, item);
+                (!stands).then_some(tuple)
             },
         );
         mistaken.flatten_iter().collect()

@@ -5,7 +5,7 @@ use wmr_cpython::object::{Evidence, Object};
 use wmr_cpython::types::TypeId;
 
 /// A block's name so far. 24 bits of number, what the number means, and the evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bytemuck::Zeroable)]
 pub struct Mark(u32);
 
 const NUMBER: u32 = (1 << 24) - 1;
@@ -19,6 +19,11 @@ impl Mark {
     pub const NONE: Mark = Mark(0);
     /// More types or kinds than this are not told apart.
     pub const LIMIT: u32 = NUMBER;
+
+    /// So many, in memory that is not touched before they are written to.
+    pub fn nones(count: usize) -> Vec<Mark> {
+        bytemuck::zeroed_vec(count)
+    }
 
     pub fn object(id: TypeId, linked: bool, tracked: bool) -> Mark {
         let mut bits = OBJECT | id.min(NUMBER);

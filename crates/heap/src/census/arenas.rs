@@ -20,8 +20,11 @@ pub struct Seen {
     arenas: Vec<InArena>,
 }
 
-/// A tuple that nothing vouches for, and some items of it.
-pub(super) type Tuple = (u32, [u64; 3]);
+/// A tuple that nothing vouches for, and an item of it in another arena.
+pub(super) type Item = (u32, u64);
+
+/// For one such item, so many bytes of the arena: what is beyond it is looked up at once, wherever it is.
+const BYTES_PER_ITEM: u64 = 256;
 
 /// What was seen in one arena.
 pub(super) struct InArena {
@@ -34,7 +37,7 @@ pub(super) struct InArena {
     /// What is claimed elsewhere, with the owners' places in `marks`.
     pub wanted: Vec<Wanted>,
     /// By place in `marks`.
-    pub tuples: Vec<Tuple>,
+    pub items: Vec<Item>,
 }
 
 impl Seen {
@@ -90,17 +93,17 @@ impl InArena {
     }
 }
 
-/// Stands for an item that cannot be read: nothing is there.
-const UNREADABLE: u64 = 1;
-
 impl Pass<'_> {
     fn look_at(&self, types: &mut TypeCache, memory: &dyn Memory, arena: &Arena) -> InArena {
-        let [mut local, mut remote] = [(); 2].map(|()| Reader::new(memory));
+        let [mut local, mut remote, mut elsewhere] = [(); 3].map(|()| Reader::new(memory));
         let end = arena.addr + arena.bytes;
         types.set_arena(arena.addr..end);
         let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
         let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
-        let (mut claims, mut wanted, mut tuples) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut claims, mut wanted, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        let most_items = (arena.bytes / BYTES_PER_ITEM) as usize;
+        let is_in_arena =
+            |addr| self.blocks.span_at(addr).is_some_and(|at| self.blocks.spans()[at].kind.is_pymalloc());
         let (within, mut cursor) = (Within::new(arena), Reader::new(memory));
         arena.for_each_block(|start, bytes| {
             let allocation = self.model.unpad(&mut local, start, bytes);
@@ -112,11 +115,24 @@ impl Pass<'_> {
                 marks.push(Mark::NONE);
                 return;
             };
-            marks.push(Mark::of(object));
             if object.shape.family == Family::Tuple && object.evidence != Evidence::Linked {
-                let items = sampled_items(self.model, &mut local, object.addr);
-                tuples.push((owner, items.unwrap_or([UNREADABLE; 3])));
+                let others = items.len();
+                let is_item = |item| match (arena.addr..end).contains(&item) {
+                    true => identifier.types.type_of(&mut remote, item).is_some(),
+                    false if items.len() < most_items && is_in_arena(item) => {
+                        items.push((owner, item));
+                        true
+                    }
+                    false => identifier.types.type_of(&mut elsewhere, item).is_some(),
+                };
+                let sampled = sampled_items(self.model, &mut local, object.addr);
+                if !sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item)) {
+                    items.truncate(others);
+                    marks.push(Mark::NONE);
+                    return;
+                }
             }
+            marks.push(Mark::of(object));
             self.wanted_of(&mut remote, object, |owned| {
                 let want = Wanted::new(owned, owner);
                 if !(arena.addr..end).contains(&want.addr) {
@@ -128,7 +144,7 @@ impl Pass<'_> {
                 }
             });
         });
-        let mut seen = InArena { start: arena.addr, end, marks: Vec::new(), claims, wanted, tuples };
+        let mut seen = InArena { start: arena.addr, end, marks: Vec::new(), claims, wanted, items };
         seen.mark_claims(&mut marks);
         seen.marks = marks;
         seen

@@ -32,9 +32,10 @@ impl<'a> Looked<'a> {
         let (types, seen) = seen.by_span(blocks);
         let types = Types::knowing(types, target, model, blocks);
         let mut kinds = Kinds::default();
-        let mut marks = known_marks(blocks, known, &mut kinds);
+        let known = known_marks(blocks, known, &mut kinds);
+        let mut marks = Mark::nones(blocks.len() as usize);
         let pass = Pass { target, model, blocks, types: &types };
-        let mut proposed = pass.propose(&mut marks, seen);
+        let mut proposed = pass.propose(&mut marks, &known, seen);
         for tuple in pass.mistaken_tuples(&proposed, &marks) {
             marks[tuple as usize].clear();
         }
