@@ -36,10 +36,10 @@ pub use predict::Burden;
 pub use sharing::{Compared, Shares, SharingError, SharingOptions, ToldBy, compare};
 pub use watched::{Watched, busy_processors};
 
-use crate::Target;
+use crate::{Process, Target};
 use files::LiveFiles;
 use pagemap::PAGE;
-use procdir::{ProcDir, Status};
+use procdir::{ProcDir, Program, Status};
 use smaps::Entry;
 use std::fs::File;
 use std::io;
@@ -91,6 +91,19 @@ impl Default for LiveOptions {
 
 /// Takes a picture of process `pid`. It runs on before this returns.
 pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
+    /// A script may execute a wrapper, and that the interpreter, within milliseconds.
+    const TRIES: u32 = 8;
+    let lives = || ProcDir::open(pid).and_then(|dir| dir.status()).is_ok_and(|status| !status.has_ended());
+    for _ in 0..TRIES {
+        match attach_once(pid, options) {
+            Err(AttachError::Replaced { .. } | AttachError::Vanished { .. }) if lives() => {}
+            result => return result,
+        }
+    }
+    Err(AttachError::Replaced { pid })
+}
+
+fn attach_once(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
     let source = Source::open(pid)?;
     let limit = options.max_memory.unwrap_or_else(headroom::available);
     let refused = match options.capture {
@@ -122,6 +135,8 @@ struct Source {
     /// Where its memory can be seen: the same, or a living thread when the first one has ended.
     view: ProcDir,
     status: Status,
+    /// The one that `mem` and `pagemap` show, if it is still the same when a picture is taken.
+    program: Option<Program>,
     mem: File,
     pagemap: File,
     notes: Vec<String>,
@@ -154,15 +169,16 @@ impl Source {
             status = view.status().map_err(vanished)?;
             notes.push(format!("the first thread has ended; looked through thread {}", view.pid));
         }
+        let program = view.program();
         let open = |name, what| view.file(name).map_err(|error| refusal(&dir, what, error));
         // First of all and kept: it reads as nothing once the process has gone.
         let mem = open("mem", "open /proc/PID/mem")?;
         let pagemap = open("pagemap", "open /proc/PID/pagemap")?;
-        Ok(Source { dir, view, status, mem, pagemap, notes })
+        Ok(Source { dir, view, status, program, mem, pagemap, notes })
     }
 
-    /// The mappings with the figures of smaps, and their files.
-    fn look(&self) -> Result<(Vec<Entry>, LiveFiles), AttachError> {
+    /// What is seen from outside: the mappings with the figures of smaps, their files, the system's word on the process.
+    fn look(&self) -> Result<(Vec<Entry>, LiveFiles, Process), AttachError> {
         let pid = self.dir.pid;
         let smaps = self.view.read("smaps").map_err(|e| refusal(&self.dir, "read /proc/PID/smaps", e))?;
         let entries = smaps::parse(&smaps);
@@ -171,7 +187,17 @@ impl Source {
             return Err(AttachError::ThirtyTwoBit { pid });
         }
         let files = LiveFiles::open(&self.view, &entries);
-        Ok((entries, files))
+        let process = picture::process_facts(&self.dir, &self.view, &self.status, &entries);
+        Ok((entries, files, process))
+    }
+
+    /// An error when the program that runs, or was cloned, `there` is another than the one that was opened.
+    fn is_the_same(&self, there: &ProcDir) -> Result<(), AttachError> {
+        match there.program() {
+            None => Ok(()),
+            program if program == self.program => Ok(()),
+            Some(_) => Err(AttachError::Replaced { pid: self.dir.pid }),
+        }
     }
 }
 
@@ -190,6 +216,7 @@ fn refusal(dir: &ProcDir, what: &'static str, source: io::Error) -> AttachError 
     let pid = dir.pid;
     let ended = || match dir.status() {
         Ok(status) if status.state == 'Z' => AttachError::Zombie { pid, ppid: status.ppid },
+        Ok(status) if !status.has_ended() => AttachError::Replaced { pid },
         _ => AttachError::Vanished { pid },
     };
     match source.kind() {

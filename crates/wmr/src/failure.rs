@@ -101,6 +101,9 @@ pub fn of_attach(error: AttachError) -> Failure {
             Failure::new(code::FAILED, message).advise("it has no memory of its own")
         }
         AttachError::Vanished { .. } => Failure::new(code::VANISHED, message),
+        AttachError::Replaced { .. } => {
+            Failure::new(code::VANISHED, message).advise("when it has settled down:").advise(again("", ""))
+        }
         AttachError::Traced { tracer, .. } => Failure::new(code::FAILED, message)
             .advise("a process can have one tracer: end that one, or look without stopping the process:")
             .advise(again("", " --capture none"))

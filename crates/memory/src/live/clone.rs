@@ -132,6 +132,7 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
                 Err(Failure::Refused(io::Error::from_raw_os_error(errno), tid))
             }
             Some(Outcome::Vanished) => Err(Failure::Fatal(AttachError::Vanished { pid })),
+            Some(Outcome::Replaced) => Err(Failure::Fatal(AttachError::Replaced { pid })),
             Some(Outcome::Grown) => Err(Failure::Fatal(AttachError::Growing { pid })),
             Some(Outcome::Refused(reason, errno)) => {
                 refused = Some(reason.words(errno));

@@ -17,7 +17,7 @@ use std::ops::Range;
 impl Source {
     pub(super) fn by_clone(&self, limit: u64, options: &LiveOptions) -> Result<Target, NoClone> {
         let pid = self.dir.pid;
-        let (mut before, files) = self.look()?;
+        let (mut before, files, process) = self.look()?;
         // Before there is a child: then all that is private would be shared with it.
         residency(&self.pagemap, &mut before).map_err(|e| refusal(&self.dir, "read /proc/PID/pagemap", e))?;
         let mut notes = self.notes.clone();
@@ -34,8 +34,10 @@ impl Source {
             return Err(AttachError::TooLong { pid, method, predicted, limit, burden }.into());
         }
         let instruction = clone::find_instruction(&self.mem, &self.pagemap, &before);
-        let instruction = instruction
-            .ok_or_else(|| NoClone::Refused("no system call instruction was found in it".to_owned()))?;
+        let Some(instruction) = instruction else {
+            self.is_the_same(&self.view)?;
+            return Err(NoClone::Refused("no system call instruction was found in it".to_owned()));
+        };
         let apart: Vec<Range<u64>> = before
             .iter()
             .filter(|entry| entry.flags.apart() && !entry.mapping.perms.shared)
@@ -63,6 +65,7 @@ impl Source {
 
         let gone = |error| refusal(&self.dir, "read its clone", error);
         let child = ProcDir::open(cloned.child.pid).map_err(gone)?;
+        self.is_the_same(&child)?;
         let (mem, pages) = (child.file("mem").map_err(gone)?, child.file("pagemap").map_err(gone)?);
         let mut entries = smaps::parse(&child.read("maps").map_err(gone)?);
         inherit(&mut entries, &before);
@@ -102,7 +105,7 @@ impl Source {
             time: cloned.time,
         };
         let capture = Capture { method: Method::Clone, pause: cloned.pause, consistent, time: cloned.time };
-        Ok(self.target(frozen, &before, &files, capture, notes)?)
+        Ok(self.target(frozen, process, &files, capture, notes)?)
     }
 
     /// Why a clone would fail, or do harm.

@@ -33,7 +33,7 @@ impl Source {
         let buffer = buffer
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             .map_err(|source| AttachError::System { pid, what: "make room for the copy", source })?;
-        let (before, files) = before?;
+        let (before, files, process) = before?;
         let stopped = options.capture != Capturing::None;
         if stopped && let Some(limit) = options.max_pause {
             let burden = Burden::of(&before, 0, self.status.threads);
@@ -72,7 +72,7 @@ impl Source {
             consistent: stopped,
             time: frozen.time,
         };
-        self.target(frozen, &before, &files, capture, notes)
+        self.target(frozen, process, &files, capture, notes)
     }
 
     /// Everything that has to happen while the process is stopped.
@@ -118,6 +118,7 @@ impl Source {
         let failed = buffer
             .fill(&self.mem, &extents)
             .map_err(|error| refusal(&self.dir, "read /proc/PID/mem", error))?;
+        self.is_the_same(&self.view)?;
         let time = SystemTime::now();
         buffer.shrink(extents.bytes);
         let copied = Some(buffer.into_map());

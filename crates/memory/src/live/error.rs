@@ -19,6 +19,9 @@ pub enum AttachError {
     KernelThread { pid: i32, name: String },
     #[error("process {pid} ended while it was being inspected")]
     Vanished { pid: i32 },
+    /// It executed another program before it could be looked at, several times over.
+    #[error("process {pid} became another program whenever it was looked at")]
+    Replaced { pid: i32 },
     /// One process has one tracer: gdb, strace, or another inspection.
     #[error("process {pid} is being traced by {tracer} ({name})")]
     Traced { pid: i32, tracer: i32, name: String },

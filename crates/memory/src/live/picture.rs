@@ -37,7 +37,7 @@ impl Source {
     pub(super) fn target(
         &self,
         mut frozen: Frozen,
-        before: &[Entry],
+        process: Process,
         files: &LiveFiles,
         capture: Capture,
         mut notes: Vec<String>,
@@ -46,7 +46,6 @@ impl Source {
             thread.name = self.dir.thread_name(thread.tid);
         }
         notes.extend(frozen.losses(files));
-        let process = process_facts(&self.dir, &self.view, &self.status, before);
         let threads = std::mem::take(&mut frozen.threads);
         let (mappings, memory) = self.assemble(frozen, files)?;
         let (images, image_notes) = crate::find_images(&mappings, files, &memory);
@@ -215,7 +214,7 @@ pub(super) fn inherit(entries: &mut [Entry], before: &[Entry]) {
 }
 
 /// What the system says of the process, its sizes from the smaps entries.
-fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entry]) -> Process {
+pub(super) fn process_facts(dir: &ProcDir, view: &ProcDir, status: &Status, entries: &[Entry]) -> Process {
     let sum = |figure: fn(&Mapping) -> u64| Some(entries.iter().map(|entry| figure(&entry.mapping)).sum());
     Process {
         pid: dir.pid,

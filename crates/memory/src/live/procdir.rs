@@ -34,6 +34,13 @@ pub(super) struct Status {
     pub seccomp: u8,
 }
 
+/// Where a program's code and stack were put when it was executed: with addresses at random, no two have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Program {
+    code: u64,
+    stack: u64,
+}
+
 impl ProcDir {
     pub fn open(pid: i32) -> io::Result<Self> {
         Ok(ProcDir { pid, dir: File::open(format!("/proc/{pid}"))? })
@@ -100,6 +107,13 @@ impl ProcDir {
             }
         }
         Ok(tids)
+    }
+
+    /// The program that runs in it; nothing once it has ended, or for whom may not read its memory.
+    pub fn program(&self) -> Option<Program> {
+        let stat = self.text("stat").ok()?;
+        let program = Program { code: field_of_stat(&stat, 26)?, stack: field_of_stat(&stat, 28)? };
+        (program.stack != 0).then_some(program)
     }
 
     pub fn status(&self) -> io::Result<Status> {

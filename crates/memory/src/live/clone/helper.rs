@@ -40,6 +40,8 @@ pub(super) enum Outcome {
     Busy(i32),
     NotTraced(i32, i32),
     Vanished,
+    /// It has executed another program.
+    Replaced,
     Grown,
     Refused(Reason, i32),
 }
@@ -49,14 +51,12 @@ pub(super) enum Outcome {
 pub(super) enum Reason {
     Clone,
     Seccomp,
-    NoInstruction,
     Injection,
     Dispatch,
 }
 
 impl Reason {
-    const ALL: [Reason; 5] =
-        [Reason::Clone, Reason::Seccomp, Reason::NoInstruction, Reason::Injection, Reason::Dispatch];
+    const ALL: [Reason; 4] = [Reason::Clone, Reason::Seccomp, Reason::Injection, Reason::Dispatch];
 
     /// For people.
     pub fn words(self, errno: i32) -> String {
@@ -75,7 +75,6 @@ impl Reason {
                 "it may have its system calls dispatched to itself, and this system cannot set that aside"
                     .to_owned()
             }
-            Reason::NoInstruction => "no system call instruction was found in it".to_owned(),
             Reason::Injection => format!("injecting a system call failed: {error}"),
         }
     }
@@ -87,6 +86,7 @@ const NOT_TRACED: u64 = 3;
 const VANISHED: u64 = 4;
 const GROWN: u64 = 5;
 const REFUSED: u64 = 6;
+const REPLACED: u64 = 7;
 /// Last words.
 pub(super) const DONE: u64 = 10;
 pub(super) const NO_ROOM: u64 = 11;
@@ -102,6 +102,7 @@ pub(super) fn outcome(words: &[u64]) -> Option<Outcome> {
         BUSY => Outcome::Busy(one()?),
         NOT_TRACED => Outcome::NotTraced(one()?, *rest.get(1)? as i32),
         VANISHED => Outcome::Vanished,
+        REPLACED => Outcome::Replaced,
         GROWN => Outcome::Grown,
         REFUSED => Outcome::Refused(*Reason::ALL.get(*rest.first()? as usize)?, *rest.get(1)? as i32),
         _ => return None,
@@ -133,6 +134,7 @@ fn words(outcome: &Outcome) -> Vec<u64> {
         Outcome::Busy(tid) => vec![BUSY, *tid as u64],
         Outcome::NotTraced(tid, errno) => vec![NOT_TRACED, *tid as u64, *errno as u64],
         Outcome::Vanished => vec![VANISHED],
+        Outcome::Replaced => vec![REPLACED],
         Outcome::Grown => vec![GROWN],
         Outcome::Refused(reason, errno) => vec![REFUSED, *reason as u64, *errno as u64],
         Outcome::Cloned(made) => {
@@ -289,10 +291,10 @@ fn capture(task: &mut Task) -> (Outcome, Option<Quietened>) {
 /// What has to be had before a thread is taken over, and one that is.
 fn prepare(task: &mut Task, stopped: &Stopped) -> Result<(Injection, Vec<Range<u64>>, SystemTime), Outcome> {
     let order = task.order;
-    if !instruction::is_at(order.mem, order.instruction) {
-        return Err(Outcome::Refused(Reason::NoInstruction, 0));
-    }
     let tid = easiest(stopped).ok_or(Outcome::Busy(order.dir.pid))?;
+    if !is_still_at(order, tid) {
+        return Err(Outcome::Replaced);
+    }
     let extents = match task.copied.as_deref_mut() {
         Some(room) => copy_apart(order, room)?,
         None => Vec::new(),
@@ -307,6 +309,14 @@ fn prepare(task: &mut Task, stopped: &Stopped) -> Result<(Injection, Vec<Range<u
         Outcome::Refused(reason, error.raw_os_error().unwrap_or(0))
     })?;
     Ok((injection, extents, time))
+}
+
+/// Is the system call instruction where it was, for the thread that is to execute it? It may have executed another
+/// program since; and the memory that was opened then lives on where another process has it too (vfork).
+fn is_still_at(order: &Order, tid: i32) -> bool {
+    let its = order.dir.file(&format!("task/{tid}/mem"));
+    instruction::is_at(order.mem, order.instruction)
+        && its.is_ok_and(|mem| instruction::is_at(&mem, order.instruction))
 }
 
 /// A thread that waits for nothing but us: others are about to receive a signal, and would lose it. Rather one in a
@@ -324,9 +334,9 @@ fn easiest(stopped: &Stopped) -> Option<i32> {
 
 /// A stop signal that came during the injection was taken from the target: it gets it again.
 fn resend(pid: i32, injection: &Injection) {
-    if let Some(signal) = injection.stop_signal {
+    if injection.stopped {
         // SAFETY: takes integers.
-        unsafe { libc::kill(pid, signal) };
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
     }
 }
 
@@ -438,7 +448,7 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
         return Ok(false);
     }
     // The program may be another one by now: it is looked for anew.
-    let begun = instruction_of(order).and_then(|at| Ok((at, Injection::begin(tid, order)?)));
+    let begun = instruction_of(order, tid).and_then(|at| Ok((at, Injection::begin(tid, order)?)));
     let (instruction, mut injection) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -461,8 +471,8 @@ fn collect(order: &Order, tid: i32, child: u64) -> io::Result<bool> {
 
 /// Where a system call instruction is now: where it was, unless the target has executed another
 /// program.
-fn instruction_of(order: &Order) -> io::Result<u64> {
-    if instruction::is_at(order.mem, order.instruction) {
+fn instruction_of(order: &Order, tid: i32) -> io::Result<u64> {
+    if is_still_at(order, tid) {
         return Ok(order.instruction);
     }
     let view = order.dir.view()?;

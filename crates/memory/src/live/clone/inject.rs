@@ -16,8 +16,8 @@ pub(super) struct Injection {
     /// Where it goes on, if not where it was: it was in the middle of a restartable sequence.
     aborted: Option<u64>,
     dispatch: Option<Dispatch>,
-    /// A stop signal that came meanwhile, which no mask holds off: to be sent again.
-    pub stop_signal: Option<i32>,
+    /// SIGSTOP came meanwhile, which no mask holds off: to be sent again.
+    pub stopped: bool,
 }
 
 /// What a call answered.
@@ -48,7 +48,7 @@ impl Injection {
         }
         let aborted = rseq::aborted(tid, order.mem, arch::ip(&registers));
         let dispatch = Dispatch::suspend(tid, order.dir)?;
-        let injection = Injection { tid, registers, mask, aborted, dispatch, stop_signal: None };
+        let injection = Injection { tid, registers, mask, aborted, dispatch, stopped: false };
         // A pending signal would make clone fail (signal_pending in copy_process, kernel/fork.c).
         let begun = ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options as usize)
             .and_then(|()| injection.set_mask(Mask::MAX));
@@ -110,7 +110,9 @@ impl Injection {
                     child = Some(pid);
                 }
                 Stop::Event => {}
-                Stop::Signal(signal) => self.stop_signal = Some(signal),
+                Stop::Signal(libc::SIGSTOP) => self.stopped = true,
+                // All others are held off, but for those that what it does raises: no call does.
+                Stop::Signal(_) => return Err(io::Error::other("the instruction was not a system call's")),
             }
         }
         Err(io::Error::other("the thread stopped too often"))
@@ -131,7 +133,9 @@ impl Injection {
                     self.set_mask(self.mask)?;
                     return self.give_back();
                 }
-                Stop::Signal(signal) => self.stop_signal = Some(signal),
+                Stop::Signal(libc::SIGSTOP) => self.stopped = true,
+                // Raised by what was never the program's: nothing for it.
+                Stop::Signal(_) => {}
                 Stop::Syscall | Stop::Clone => {}
             }
         }
