@@ -12,7 +12,8 @@ use crate::strings::{str_data, str_shape};
 use wmr_memory::Reader;
 
 /// What a block is to the object that owns it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Zeroable)]
+#[repr(u8)]
 pub enum Part {
     DictKeys,
     /// Keys that several dicts share and no type caches.

@@ -13,7 +13,7 @@ pub const NOBODY: u32 = u32::MAX;
 const MAX_ROUNDS: usize = 16;
 
 /// "This block is mine", says an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable)]
 pub struct Claim {
     pub block: u32,
     pub part: Part,
@@ -25,7 +25,7 @@ pub struct Claim {
 ///
 /// `claims` come in lists, in any order; the result does not depend on it.
 pub fn settle(claims: Vec<Vec<Claim>>, marks: &mut [Mark]) -> Vec<Claim> {
-    let claims = in_order(claims, marks.len());
+    let mut claims = in_order(claims, marks.len());
     let mut lost: Vec<u32> = Vec::new();
     let mut settled = false;
     for _ in 0..MAX_ROUNDS {
@@ -46,9 +46,12 @@ pub fn settle(claims: Vec<Vec<Claim>>, marks: &mut [Mark]) -> Vec<Claim> {
     for block in &lost {
         marks[*block as usize] = Mark::NONE;
     }
-    let mut standing = Vec::new();
-    for group in claims.chunk_by(|a, b| a.block == b.block) {
-        if !marks[group[0].block as usize].is_none() {
+    // In place: of millions that all stand, a second list would be as large as the first.
+    let (mut standing, mut at) = (0, 0);
+    while let Some(&first) = claims.get(at) {
+        let group = claims[at..].chunk_by(|a, b| a.block == b.block).next().unwrap_or_default();
+        at += group.len();
+        if !marks[first.block as usize].is_none() {
             continue;
         }
         // The sole dict of a table that others only used to share owns it; shared by several, nobody.
@@ -58,10 +61,12 @@ pub fn settle(claims: Vec<Vec<Claim>>, marks: &mut [Mark]) -> Vec<Claim> {
         if best.part == Part::SharedKeys && live.next().is_some() {
             winner.owner = NOBODY;
         }
-        standing.push(winner);
+        claims[standing] = winner;
+        standing += 1;
     }
-    standing.shrink_to_fit();
-    standing
+    claims.truncate(standing);
+    claims.shrink_to_fit();
+    claims
 }
 
 /// The claims in order, each once. Few blocks are claimed by several: counted by 16 neighbours each finds nearly its
@@ -78,9 +83,9 @@ fn in_order(claims: Vec<Vec<Claim>>, blocks: usize) -> Vec<Claim> {
         sum += *end;
         *end = sum;
     }
-    // Where the next of its group goes: at last where the group ends.
-    let none = Claim { block: NOBODY, part: Part::Held, owner: NOBODY };
-    let mut sorted = vec![none; claims.iter().map(Vec::len).sum()];
+    // Where the next of its group goes: at last where the group ends. Memory is touched as it is written to and
+    // each list freed that was gone through: they are never all there twice.
+    let mut sorted: Vec<Claim> = bytemuck::zeroed_vec(claims.iter().map(Vec::len).sum());
     for claim in claims.into_iter().flatten() {
         let next = &mut ends[group(&claim)];
         sorted[*next as usize] = claim;
