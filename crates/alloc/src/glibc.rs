@@ -10,6 +10,7 @@ mod free;
 mod layout;
 mod locate;
 mod mmapped;
+mod segments;
 
 use crate::blocks::{Mark, State};
 use crate::naming::{Allocator, allocator};
@@ -118,6 +119,11 @@ pub struct NotFound {
 }
 
 impl Glibc {
+    /// Frees what an index of [`Blocks`](crate::Blocks) has taken over: where each chunk is.
+    pub fn forget_chunks(&mut self) {
+        self.heaps = Vec::new();
+    }
+
     /// `mallinfo2()` as the target would compute it. A tcache'd chunk counts as used there, a fastbin's as free.
     pub fn mallinfo(&self) -> MallInfo {
         let mut info = MallInfo::default();
@@ -181,8 +187,7 @@ pub fn find(target: &Target, skip: &[Range<u64>]) -> Result<Glibc, NotFound> {
         apart
     });
 
-    let walked: Vec<Walked> =
-        parts.par_iter().map_init(|| target.reader(), |reader, part| part.walk(reader)).collect();
+    let walked = segments::walk(target, &parts);
     let candidates: Vec<u64> = walked.iter().flat_map(|w| w.tcaches.iter().copied()).collect();
     for (part, walk) in parts.iter().zip(walked) {
         glibc.take(part, walk);

@@ -115,7 +115,7 @@ fn survey(target: &Target, nothing_else: bool) -> Result<Inspection, TooManyBloc
     let roots = python.as_ref().map_or(&[][..], |python| &python.pymalloc_roots);
     let arenas = Arenas::of(memory, &target.mappings, roots);
     let taken = arenas.ranges();
-    let glibc = glibc::find(target, &taken);
+    let mut glibc = glibc::find(target, &taken);
     let model = python.as_ref().ok().map(model);
     let (pymalloc, seen) = match &model {
         Some(model) => Seen::in_arenas(target, model, arenas, glibc.as_ref().ok())?,
@@ -154,6 +154,9 @@ fn survey(target: &Target, nothing_else: bool) -> Result<Inspection, TooManyBloc
         notes.extend(python.notes.iter().cloned());
     }
     let blocks = builder.build()?;
+    if let Ok(glibc) = &mut glibc {
+        glibc.forget_chunks();
+    }
     let permanent =
         python.as_ref().ok().map(|python| python.gc.permanent(&mut target.reader(), blocks.len() as usize));
     let interned = python.as_ref().map(|python| python.interned(target).dicts).unwrap_or_default();

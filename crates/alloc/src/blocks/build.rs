@@ -157,6 +157,8 @@ struct Joined {
     first_overlap: Option<u64>,
     orphans: u64,
     first_orphan: Option<u64>,
+    /// The latest chunk of a heap, and where it ends: its user may write into the first 8 bytes behind it.
+    chunk: Option<(u32, u64)>,
 }
 
 /// Where the pieces of one raw span have got to.
@@ -220,7 +222,9 @@ impl Joined {
         let words = blocks.words.len() - word;
         let count: u64 = blocks.words[word..].iter().map(|w| u64::from(w.count_ones())).sum();
 
-        let carry = progress.last.filter(|&(_, _, block_end)| block_end > start).map(|(id, _, _)| id);
+        let into = progress.last.filter(|&(_, _, block_end)| block_end > start).map(|(id, _, _)| id);
+        let before = self.chunk.filter(|&(_, end)| end == start && matches!(raw.what, What::Heap(_)));
+        let carry = into.or(before.map(|(id, _)| id));
         let mut span = Span {
             start,
             end,
@@ -289,6 +293,9 @@ impl Joined {
                 _ => block.start + block.bytes,
             };
             progress.last = Some((id, index, end));
+            if let What::Heap(_) = raw.what {
+                self.chunk = Some((id, end));
+            }
         }
     }
 

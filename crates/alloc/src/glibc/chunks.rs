@@ -3,14 +3,15 @@
 use super::HeapWalk;
 use super::layout::{FENCEPOST, FLAG_BITS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE, TCACHES};
 use crate::blocks::{Mark, State};
+use std::ops::Range;
 use wmr_memory::Reader;
 
-/// After a chunk of this size a new walk begins: its bitmap need not cover the chunk, and no bitmap is
-/// larger than what is really there.
+/// After so many bytes a new walk begins, as large as an arena of pymalloc's: what goes over spans in parallel finds
+/// many. And after a chunk of this size, whose bitmap need not cover it: no bitmap is larger than what is really there.
 const SPLIT: u64 = 1 << 20;
 /// Chunks in a row that make a place believable as the start of chunks.
 const TRIAL: u32 = 256;
-/// Sizes read in the search for where chunks go on, per part of a heap.
+/// Sizes read in the search for where chunks go on, per part of a heap; of a segment two per place.
 const SEARCH_BUDGET: u64 = 1 << 22;
 
 /// A part of a heap to walk.
@@ -28,12 +29,14 @@ pub(super) struct Part {
     pub main: bool,
 }
 
-/// What a part holds.
+/// What a part holds, or a segment of it.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     pub pieces: Vec<HeapWalk>,
-    /// Where the part turned out to end.
+    /// Behind the last chunk.
     pub end: u64,
+    /// That is where the part turned out to end.
+    pub is_complete: bool,
     pub used_chunks: u64,
     pub used_bytes: u64,
     pub free_chunks: u64,
@@ -115,8 +118,8 @@ impl Part {
         true
     }
 
-    /// The first place from `from` on where a chain of chunks starts.
-    fn resume(&self, reader: &mut Reader, from: u64, budget: &mut u64) -> Option<u64> {
+    /// The first place from `from` on where a chain of chunks starts. `budget`: sizes that may be read.
+    pub fn resume(&self, reader: &mut Reader, from: u64, budget: &mut u64) -> Option<u64> {
         let mut at = from.next_multiple_of(16);
         let limit = self.top.map_or(self.end, |top| top + 1);
         while at < limit && *budget > 0 {
@@ -152,17 +155,23 @@ impl Part {
         self.trial(reader, addr, &mut { u64::from(TRIAL) * 2 }, TRIAL)
     }
 
-    pub fn walk(&self, reader: &mut Reader) -> Walked {
-        let mut out = Walked::default();
-        let mut piece = self.piece(self.start, self.first);
-        let mut budget = SEARCH_BUDGET;
-        if self.first > self.start {
+    /// Walks from where a chunk starts to the first one that does not start within the range, or to the part's end.
+    pub fn walk(&self, reader: &mut Reader, range: Range<u64>) -> Walked {
+        let mut out = Walked { is_complete: true, ..Walked::default() };
+        let is_first = range.start == self.first;
+        let mut piece = self.piece(if is_first { self.start } else { range.start }, range.start);
+        let mut budget = SEARCH_BUDGET.min(range.end.saturating_sub(range.start) / 8);
+        if is_first && self.first > self.start {
             let state = if self.main { State::Foreign } else { State::ArenaHeader };
             piece.marks.push(Mark { start: self.start, end: self.first, state });
         }
-        let mut at = self.first;
+        let mut at = range.start;
         let mut size = reader.u64(at + 8).unwrap_or(0);
         out.end = loop {
+            if at >= range.end {
+                out.is_complete = false;
+                break at;
+            }
             match self.step(reader, at, size) {
                 Step::Chunk(bytes) => {
                     let next = at + bytes;
@@ -183,7 +192,7 @@ impl Part {
                         out.free_bytes += bytes;
                     }
                     (at, size) = (next, next_size);
-                    if bytes >= SPLIT {
+                    if at - piece.origin >= SPLIT {
                         piece.end = at;
                         out.pieces.push(std::mem::replace(&mut piece, self.piece(at, at)));
                     }
@@ -207,6 +216,7 @@ impl Part {
                     }
                     let from = if behind == at { at + 16 } else { behind };
                     let next = self.resume(reader, from, &mut budget);
+                    let next = next.or((from < range.end && range.end < self.end).then_some(range.end));
                     let next = next.or(self.top.filter(|&top| top >= from));
                     // A part that ends before its memory does is complete; one that breaks off is not.
                     if next.is_none() && state == State::Foreign && self.top.is_none() {
@@ -237,6 +247,22 @@ impl Part {
 
     fn piece(&self, start: u64, origin: u64) -> HeapWalk {
         HeapWalk { start, arena: self.arena, origin, ..HeapWalk::default() }
+    }
+}
+
+impl Walked {
+    /// Adds what was found from its end on.
+    pub fn append(&mut self, mut next: Walked) {
+        self.pieces.append(&mut next.pieces);
+        (self.end, self.is_complete) = (next.end, next.is_complete);
+        self.used_chunks += next.used_chunks;
+        self.used_bytes += next.used_bytes;
+        self.free_chunks += next.free_chunks;
+        self.free_bytes += next.free_bytes;
+        self.top_bytes += next.top_bytes;
+        self.tcaches.append(&mut next.tcaches);
+        self.lost_bytes += next.lost_bytes;
+        self.first_lost = self.first_lost.or(next.first_lost);
     }
 }
 
