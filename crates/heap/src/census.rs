@@ -284,19 +284,23 @@ impl Pass<'_> {
         let mut known = known.iter().peekable();
         let mut identifier = Identifier::new(types, self.target.reader());
         let kind = self.blocks.spans()[span].kind;
-        for (block, mark) in self.blocks.iter_span(span).zip(marks) {
+        let mut marks = marks.iter_mut();
+        self.blocks.iter_span(span).for_each(|block| {
+            let Some(mark) = marks.next() else { return };
             let allocation = self.model.unpad(local, block.start, block.usable);
             let object = self.identify(&mut identifier, local, allocation, source(kind, block.bytes));
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
-            let Some(object) = object.filter(|object| known.is_none() || Mark::of(object).is_linked()) else {
-                *mark = known.unwrap_or(Mark::NONE);
-                continue;
-            };
-            *mark = Mark::of(&object);
-            self.wanted_of(remote, &object, |owned| {
-                claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
-            });
-        }
+            // By reference, and what is iterated over from within: a copy would wait for what was just written.
+            match &object {
+                Some(object) if known.is_none() || Mark::of(object).is_linked() => {
+                    *mark = Mark::of(object);
+                    self.wanted_of(remote, object, |owned| {
+                        claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
+                    });
+                }
+                _ => *mark = known.unwrap_or(Mark::NONE),
+            }
+        });
         claims
     }
 
