@@ -193,8 +193,7 @@ impl Part {
                     }
                     (at, size) = (next, next_size);
                     if at - piece.origin >= SPLIT {
-                        piece.end = at;
-                        out.pieces.push(std::mem::replace(&mut piece, self.piece(at, at)));
+                        out.pieces.push(std::mem::replace(&mut piece, self.piece(at, at)).ended(at));
                     }
                 }
                 Step::End(End::Top) => {
@@ -234,19 +233,21 @@ impl Part {
                     at = to;
                     size = reader.u64(at + 8).unwrap_or(0);
                     // What was lost may be large: no bitmap for it.
-                    piece.end = at;
-                    out.pieces.push(std::mem::replace(&mut piece, self.piece(at, at)));
+                    out.pieces.push(std::mem::replace(&mut piece, self.piece(at, at)).ended(at));
                 }
             }
         };
-        piece.end = out.end;
-        out.pieces.push(piece);
+        out.pieces.push(piece.ended(out.end));
         out.pieces.retain(|p| p.start < p.end);
         out
     }
 
     fn piece(&self, start: u64, origin: u64) -> HeapWalk {
-        HeapWalk { start, arena: self.arena, origin, ..HeapWalk::default() }
+        // Room for all it may hold, of which what is not written to is not there.
+        let most = SPLIT.min(self.end.saturating_sub(origin));
+        let bits = Vec::with_capacity(most.div_ceil(16 * 64) as usize);
+        let sizes = Vec::with_capacity((most / MIN_CHUNK) as usize);
+        HeapWalk { start, arena: self.arena, origin, bits, sizes, ..HeapWalk::default() }
     }
 }
 
@@ -267,6 +268,14 @@ impl Walked {
 }
 
 impl HeapWalk {
+    /// It ends here.
+    fn ended(mut self, end: u64) -> HeapWalk {
+        self.end = end;
+        self.bits.shrink_to_fit();
+        self.sizes.shrink_to_fit();
+        self
+    }
+
     /// Appends a used chunk behind all others.
     fn push(&mut self, addr: u64, bytes: u64) {
         let bit = (addr - self.origin) / 16;
