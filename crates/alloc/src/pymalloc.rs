@@ -9,9 +9,8 @@ mod within;
 
 pub use within::Within;
 
-use rayon::prelude::*;
 use std::ops::Range;
-use wmr_memory::{Mapping, Memory, Reader, Staged};
+use wmr_memory::{Mapping, Memory, Reader, Staged, shared_out};
 
 /// Largest arena that is read at once: those of 3.15.
 const MAX_STAGED: u64 = 2 << 20;
@@ -180,11 +179,11 @@ impl Arenas {
 
     /// The second step: their pools.
     pub fn walk(self, memory: &dyn Memory) -> PyMalloc {
-        let walked = self.found.par_iter().map_init(
+        let walked = shared_out(
+            &self.found,
             || (Reader::new(memory), Vec::new()),
             |(reader, scratch), (object, geometry)| (arena::walk(reader, scratch, object, *geometry), ()),
         );
-        let walked = walked.collect();
         self.sum(walked).0
     }
 
@@ -197,7 +196,8 @@ impl Arenas {
         begin: impl Fn() -> S + Send + Sync,
         look: impl Fn(&mut S, &dyn Memory, &Arena) -> T + Send + Sync,
     ) -> (PyMalloc, Vec<T>) {
-        let walked = self.found.par_iter().map_init(
+        let walked = shared_out(
+            &self.found,
             || (begin(), Vec::new(), Vec::new()),
             |(state, room, scratch), (object, geometry)| {
                 let bytes = object.bytes(*geometry);
@@ -208,7 +208,6 @@ impl Arenas {
                 (walked, seen)
             },
         );
-        let walked = walked.collect();
         self.sum(walked)
     }
 

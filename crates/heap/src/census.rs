@@ -27,7 +27,7 @@ use wmr_cpython::object::{Identifier, Object, Source};
 use wmr_cpython::owns::{self, Owned, Part};
 use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
-use wmr_memory::{Reader, Target};
+use wmr_memory::{Reader, Target, shared_out};
 
 /// What every block is.
 pub struct Census {
@@ -258,17 +258,15 @@ impl Pass<'_> {
                 .map(|id| known.partition_point(|(known, _)| *known < id));
             &known[start..end]
         };
-        let spans: Vec<_> = self.by_span(marks).into_iter().zip(seen).enumerate().collect();
-        spans
-            .into_par_iter()
-            .map_init(
-                || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
-                |(types, readers), (span, (marks, seen))| match seen {
-                    Some(seen) => self.number(&mut readers[0], span, marks, known_in(span), seen),
-                    None => Proposed::elsewhere(self.propose_in(types, readers, span, marks, known_in(span))),
-                },
-            )
-            .collect()
+        let spans = self.by_span(marks).into_iter().zip(seen).enumerate();
+        shared_out(
+            spans,
+            || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
+            |(types, readers), (span, (marks, seen))| match seen {
+                Some(seen) => self.number(&mut readers[0], span, marks, known_in(span), seen),
+                None => Proposed::elsewhere(self.propose_in(types, readers, span, marks, known_in(span))),
+            },
+        )
     }
 
     /// The same of one span. What is known from elsewhere stands, but against the collector's own lists.

@@ -12,6 +12,7 @@ pub mod live;
 mod mapping;
 mod output;
 mod reader;
+mod shared_out;
 mod snapshot;
 mod staged;
 mod stored;
@@ -28,6 +29,7 @@ pub use image::{Image, Segment, Symbol, find_images};
 pub use mapping::{Backing, Charge, Mapping, PageState, Perms, Residency, Run, Usage};
 pub use output::Output;
 pub use reader::Reader;
+pub use shared_out::shared_out;
 pub use snapshot::{
     Kept, Redact, SnapshotError, SnapshotOptions, is_snapshot, open_snapshot, open_snapshot_bytes,
     write_snapshot,

@@ -5,10 +5,9 @@
 //! there; where it does not, it goes on instead.
 
 use super::chunks::{Part, Walked};
-use rayon::prelude::*;
 use std::cmp::Ordering;
 use std::ops::Range;
-use wmr_memory::{Reader, Target};
+use wmr_memory::{Reader, Target, shared_out};
 
 /// Bytes from one place that is looked at to the next.
 const SEGMENT: u64 = 4 << 20;
@@ -18,15 +17,14 @@ const LOOK_AT: u64 = 2048;
 /// What each part holds.
 pub(super) fn walk(target: &Target, parts: &[Part]) -> Vec<Walked> {
     let reader = || target.reader();
-    let starts: Vec<Vec<u64>> =
-        parts.par_iter().map_init(reader, |reader, part| starts(part, reader)).collect();
+    let starts: Vec<Vec<u64>> = shared_out(parts, reader, |reader, part| starts(part, reader));
     let segments: Vec<(&Part, Range<u64>)> = parts
         .iter()
         .zip(&starts)
         .flat_map(|(part, starts)| ranges(starts).map(move |range| (part, range)))
         .collect();
-    let walk = |reader: &mut Reader, (part, range): &(&Part, Range<u64>)| part.walk(reader, range.clone());
-    let mut walked = segments.par_iter().map_init(reader, walk).collect::<Vec<_>>().into_iter();
+    let walk = |reader: &mut Reader, (part, range): (&Part, Range<u64>)| part.walk(reader, range);
+    let mut walked = shared_out(segments, reader, walk).into_iter();
     let mut reader = target.reader();
     let mut join = |(part, starts): (&Part, &Vec<u64>)| {
         let mut segments = ranges(starts).zip(walked.by_ref().take(starts.len()));

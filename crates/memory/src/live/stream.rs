@@ -4,6 +4,7 @@ use super::clone::{Holder, Lost};
 use super::pagemap::PAGE;
 use crate::stored::Windows;
 use crate::{Fault, Why, Window};
+use rayon::prelude::*;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -105,15 +106,18 @@ impl Stream {
             len += bytes;
         }
         let mut bytes = vec![0; len as usize];
-        for (range, at) in &parts {
-            let room = &mut bytes[*at..*at + (range.end - range.start) as usize];
-            if self.copy(range.clone(), room).is_none() {
-                return false;
-            }
+        let mut rest = &mut bytes[..];
+        let rooms = parts.iter().filter_map(|(range, _)| {
+            let room = rest.split_off_mut(..(range.end - range.start) as usize)?;
+            Some((range, room))
+        });
+        let rooms: Vec<_> = rooms.collect();
+        if !rooms.into_par_iter().all(|(range, room)| self.copy(range.clone(), room).is_some()) {
+            return false;
         }
-        self.windows.clear();
         let is_new = self.kept.set(Kept { parts, bytes }).is_ok();
         let _ = self.end();
+        self.windows.clear();
         is_new
     }
 
