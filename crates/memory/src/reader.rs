@@ -190,13 +190,25 @@ impl<'m> Reader<'m> {
 
     /// A NUL-terminated string, cut at `max` bytes; ends early where memory ends.
     pub fn cstr(&mut self, addr: u64, max: usize) -> Result<Vec<u8>, Fault> {
+        /// Read at a time: no memory begins or ends within so many aligned bytes but where a test or a core says so.
+        const PIECE: u64 = 64;
         let mut out = Vec::new();
         while out.len() < max {
-            match self.u8(addr.wrapping_add(out.len() as u64)) {
-                Ok(0) => break,
-                Ok(b) => out.push(b),
-                Err(fault) if out.is_empty() => return Err(fault),
-                Err(_) => break,
+            let at = addr.wrapping_add(out.len() as u64);
+            let mut piece = [0; PIECE as usize];
+            let mut piece = &mut piece[..((PIECE - at % PIECE) as usize).min(max - out.len())];
+            if self.read(at, piece).is_err() {
+                piece = &mut piece[..1];
+                match self.read(at, piece) {
+                    Err(fault) if out.is_empty() => return Err(fault),
+                    Err(_) => break,
+                    Ok(()) => {}
+                }
+            }
+            let end = piece.iter().position(|byte| *byte == 0);
+            out.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
+            if end.is_some() {
+                break;
             }
         }
         Ok(out)
@@ -250,6 +262,24 @@ mod tests {
             let (at, piece) = self.piece(addr)?;
             (at % 3 != 1).then(|| Window { start: piece.0, bytes: piece.1.as_slice().into() })
         }
+    }
+
+    #[test]
+    fn strings_end_where_they_say_where_they_are_cut_and_where_memory_ends() {
+        let mut memory = crate::synthetic::SyntheticMemory::new();
+        // 100 letters, a NUL, and three more up to the end, none of it aligned.
+        let mut bytes = vec![b'x'; 104];
+        bytes[100] = 0;
+        memory.map(0x1007, bytes);
+        let target = memory.into_target(Vec::new(), Vec::new());
+        let mut reader = Reader::new(&*target.memory);
+        let mut length = |addr, max| reader.cstr(addr, max).map(|text| text.len()).ok();
+        assert_eq!([0x1007, 0x1020, 0x106a, 0x106b].map(|addr| length(addr, 512)), [100, 75, 1, 0].map(Some));
+        assert_eq!([1, 64, 99, 100, 101].map(|max| length(0x1007, max)), [1, 64, 99, 100, 100].map(Some));
+        assert_eq!(
+            [0x106c, 0x106e, 0x106f, 0x1006].map(|addr| length(addr, 512)),
+            [Some(3), Some(1), None, None]
+        );
     }
 
     proptest! {
