@@ -199,3 +199,21 @@ fn pieces_are_single_blocks() {
     assert_eq!(blocks.pool_at(0x7f00_0000_0000 + 4096), None);
     assert_any_range(&blocks);
 }
+
+#[test]
+fn a_chunk_before_a_cut_has_eight_bytes_behind_it() {
+    // A heap as it is walked, in two pieces: the last 8 of a chunk's usable bytes are the next one's first.
+    let whole = heap(&[64, 48, 32, 96]);
+    let mut cut = heap(&[64, 48]);
+    let mut rest = heap(&[32, 96]).heaps.remove(0);
+    (rest.start, rest.end, rest.origin) = (HEAP + 112, rest.end + 112, HEAP + 112);
+    cut.heaps.push(rest);
+    let [whole, cut] = [&whole, &cut].map(|glibc| Blocks::builder().glibc(glibc).build().expect("fits"));
+    assert_eq!((whole.spans().len(), cut.spans().len()), (1, 2));
+    for addr in HEAP - 8..HEAP + 256 {
+        assert_eq!(cut.find(addr), whole.find(addr), "{addr:#x}");
+        assert_eq!(cut.containing(addr), whole.containing(addr));
+    }
+    assert_eq!(ranges(&cut), ranges(&whole));
+    assert_any_range(&cut);
+}

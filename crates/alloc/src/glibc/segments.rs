@@ -87,7 +87,7 @@ mod tests {
             let place = (at - HEAP).next_multiple_of(SEGMENT) + HEAP;
             let across = decoys.is_some() && place - at <= 0x2000 && place > HEAP;
             let bytes = if across { 0x8000 } else { *sizes.next().unwrap() };
-            memory.write_u64(at + 8, bytes | u64::from(before_is_used) * PREV_INUSE);
+            memory.write_u64(at + 8, bytes | (u64::from(before_is_used) * PREV_INUSE));
             if let Some(decoy) = decoys.filter(|_| across) {
                 for decoyed in (place..at + bytes - 16).step_by(decoy as usize) {
                     memory.write_u64(decoyed + 8, decoy | PREV_INUSE);
