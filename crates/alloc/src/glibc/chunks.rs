@@ -11,8 +11,10 @@ use wmr_memory::Reader;
 const SPLIT: u64 = 1 << 20;
 /// Chunks in a row that make a place believable as the start of chunks.
 const TRIAL: u32 = 256;
-/// Sizes read in the search for where chunks go on, per part of a heap; of a segment two per place.
+/// Sizes read in the search for where chunks go on, to the end of a part of a heap.
 const SEARCH_BUDGET: u64 = 1 << 22;
+/// The same within a segment, of which there may be thousands: at its end the next one begins anyway.
+const SEGMENT_BUDGET: u64 = 1 << 19;
 
 /// A part of a heap to walk.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +162,10 @@ impl Part {
         let mut out = Walked { is_complete: true, ..Walked::default() };
         let is_first = range.start == self.first;
         let mut piece = self.piece(if is_first { self.start } else { range.start }, range.start);
-        let mut budget = SEARCH_BUDGET.min(range.end.saturating_sub(range.start) / 8);
+        let mut budget = match range.end {
+            u64::MAX => SEARCH_BUDGET,
+            end => SEGMENT_BUDGET.min(end.saturating_sub(range.start) / 8),
+        };
         if is_first && self.first > self.start {
             let state = if self.main { State::Foreign } else { State::ArenaHeader };
             piece.marks.push(Mark { start: self.start, end: self.first, state });

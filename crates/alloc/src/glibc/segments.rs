@@ -11,6 +11,8 @@ use wmr_memory::{Reader, Target, shared_out};
 
 /// Bytes from one place that is looked at to the next.
 const SEGMENT: u64 = 4 << 20;
+/// Places in one part at most, however much of the address space it says it takes: then they lie farther apart.
+const MAX_SEGMENTS: u64 = 1 << 12;
 /// Sizes that are read there: within a large chunk no other begins, and its user's data are not gone through.
 const LOOK_AT: u64 = 2048;
 
@@ -55,7 +57,9 @@ fn ranges(starts: &[u64]) -> impl Iterator<Item = Range<u64>> + '_ {
 
 /// Where chunks seem to start, the first for certain.
 fn starts(part: &Part, reader: &mut Reader) -> Vec<u64> {
-    let places = (1..).map(|i| part.first.saturating_add(i * SEGMENT)).take_while(|at| *at < part.end);
+    let step = SEGMENT.max(part.end.saturating_sub(part.first) / MAX_SEGMENTS);
+    let places =
+        (1..MAX_SEGMENTS).map(|i| part.first.saturating_add(i * step)).take_while(|at| *at < part.end);
     let found = places.filter_map(|at| part.resume(reader, at, &mut { LOOK_AT }));
     let mut starts = vec![part.first];
     for start in found {

@@ -112,6 +112,7 @@ impl ProcDir {
     /// The program that runs in it; nothing once it has ended, or for whom may not read its memory.
     pub fn program(&self) -> Option<Program> {
         let stat = self.text("stat").ok()?;
+        // `startcode` and `startstack` of proc(5), which are 1 and 0 for whom they are not told.
         let program = Program { code: field_of_stat(&stat, 26)?, stack: field_of_stat(&stat, 28)? };
         (program.stack != 0).then_some(program)
     }
