@@ -93,14 +93,22 @@ impl Default for LiveOptions {
 pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
     /// A script may execute a wrapper, and that the interpreter, within milliseconds.
     const TRIES: u32 = 8;
+    /// While a program is executed nothing is told of it.
+    const LOOKS: u32 = 100;
     let lives = || ProcDir::open(pid).and_then(|dir| dir.status()).is_ok_and(|status| !status.has_ended());
+    // Whoever is about to end has no program any more, before anything else tells of it.
+    let runs = |_| ProcDir::open(pid).is_ok_and(|dir| dir.program().is_some());
     for _ in 0..TRIES {
         match attach_once(pid, options) {
             Err(AttachError::Replaced { .. } | AttachError::Vanished { .. }) if lives() => {}
+            Err(AttachError::Replaced { .. }) => break,
             result => return result,
         }
     }
-    Err(AttachError::Replaced { pid })
+    match (0..LOOKS).any(runs) {
+        true => Err(AttachError::Replaced { pid }),
+        false => Err(AttachError::Vanished { pid }),
+    }
 }
 
 fn attach_once(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
@@ -216,7 +224,7 @@ fn refusal(dir: &ProcDir, what: &'static str, source: io::Error) -> AttachError 
     let pid = dir.pid;
     let ended = || match dir.status() {
         Ok(status) if status.state == 'Z' => AttachError::Zombie { pid, ppid: status.ppid },
-        Ok(status) if !status.has_ended() => AttachError::Replaced { pid },
+        Ok(_) if dir.program().is_some() => AttachError::Replaced { pid },
         _ => AttachError::Vanished { pid },
     };
     match source.kind() {
