@@ -97,7 +97,7 @@ pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
     const LOOKS: u32 = 100;
     let lives = || ProcDir::open(pid).and_then(|dir| dir.status()).is_ok_and(|status| !status.has_ended());
     // Whoever is about to end has no program any more, before anything else tells of it.
-    let runs = |_| ProcDir::open(pid).is_ok_and(|dir| dir.program().is_some());
+    let runs = |_: u32| ProcDir::open(pid).is_ok_and(|dir| dir.program().is_some());
     for _ in 0..TRIES {
         match attach_once(pid, options) {
             Err(AttachError::Replaced { .. } | AttachError::Vanished { .. }) if lives() => {}
@@ -105,6 +105,10 @@ pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
             result => return result,
         }
     }
+    let runs = |look| {
+        std::thread::sleep(Duration::from_millis(u64::from(look > 0 && lives())));
+        runs(look)
+    };
     match (0..LOOKS).any(runs) {
         true => Err(AttachError::Replaced { pid }),
         false => Err(AttachError::Vanished { pid }),
