@@ -4,10 +4,15 @@
 //! like an instance with a pre-header. The first candidate is taken whose `ob_type` is a verified type
 //! that puts just that many bytes before its objects, and whose size fits the block.
 
+mod quick;
+
+pub use self::quick::Answer;
+use self::quick::Held;
+pub(crate) use self::quick::Quick;
 use crate::family::Family;
 use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
 use crate::strings::str_shape;
-use crate::types::{Shape, TypeCache};
+use crate::types::{Shape, TypeCache, TypeId};
 use wmr_memory::Reader;
 
 /// Objects above this go to malloc (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
@@ -52,6 +57,22 @@ pub struct Object {
     pub tracked: bool,
 }
 
+/// The same, as it is found: 24 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub addr: u64,
+    /// Its type.
+    pub id: TypeId,
+    /// The same in the cache of types that was asked.
+    index: u32,
+    /// [`Evidence::Linked`]
+    pub linked: bool,
+    /// There may be blocks of its own.
+    pub owns: bool,
+    /// Only its items can tell whether it is the tuple that it seems to be.
+    pub is_lone_tuple: bool,
+}
+
 /// State of a GC head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GcHead {
@@ -67,6 +88,7 @@ pub struct Identifier<'r, 'a, 't> {
     /// Candidate offsets, ascending.
     candidates: [u64; 3],
     remote: Reader<'r>,
+    held: Held<'r>,
     /// Whether the items of a tuple are objects is asked by somebody else.
     trusts_items: bool,
 }
@@ -76,7 +98,8 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
         let model = types.model();
         let gc = model.gc_head;
         let last = if model.preheader_flags == 0 { gc } else { gc + crate::model::PREHEADER };
-        Identifier { types, model, candidates: [0, gc, last], remote: reader, trusts_items: false }
+        let held = Held::default();
+        Identifier { types, model, candidates: [0, gc, last], remote: reader, held, trusts_items: false }
     }
 
     /// The same for whoever asks whether [`sampled_items`] of tuples are objects: they lie anywhere in memory.
@@ -115,6 +138,14 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
             }
         }
         None
+    }
+
+    /// With what its type says.
+    #[inline]
+    pub fn object(&self, found: &Found) -> Option<Object> {
+        let shape = *self.types.shape(found.index)?;
+        let evidence = if found.linked { Evidence::Linked } else { Evidence::Plausible };
+        Some(Object { addr: found.addr, shape, evidence, tracked: found.linked })
     }
 
     fn accept(

@@ -8,6 +8,7 @@
 use crate::dicts;
 use crate::family::Family;
 use crate::model::{Model, flags};
+use crate::object::Quick;
 use crate::refers::{Described, Fields};
 use crate::strings::read_text;
 use rustc_hash::FxHashMap;
@@ -142,17 +143,17 @@ impl<'t> Types<'t> {
     }
 
     /// A quick no to most words: a type object is larger than any block of pymalloc, so it is static or
-    /// in a chunk of malloc that has room for it.
-    #[inline]
-    fn may_be_type(&self, addr: u64) -> bool {
-        match self.blocks.span_at(addr) {
-            None => self.is_static(addr),
-            Some(span) if self.blocks.spans()[span].kind.is_pymalloc() => false,
-            Some(_) => {
-                let room = self.model.layout.type_object.size;
-                self.blocks.containing(addr).is_some_and(|block| block.usable >= room)
-            }
+    /// in a chunk of malloc that has room for it. To all words that lead to the same `arena` the answer is no.
+    fn may_be_type(&self, addr: u64, arena: &mut Range<u64>) -> bool {
+        let Some(span) = self.blocks.span_at(addr).map(|span| &self.blocks.spans()[span]) else {
+            return self.is_static(addr);
+        };
+        if span.kind.is_pymalloc() {
+            *arena = span.start..span.end;
+            return false;
         }
+        let room = self.model.layout.type_object.size;
+        self.blocks.containing(addr).is_some_and(|block| block.usable >= room)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -371,16 +372,32 @@ pub struct TypeCache<'a, 't> {
     shapes: Vec<Shape>,
     /// Words asked for and the index in `shapes` of those that are types.
     known: FxHashMap<u64, Option<u32>>,
+    quick: Vec<Quick>,
     /// The types met last, direct-mapped by address: what most lookups end at.
-    recent: [(u64, u32); RECENT],
+    recent: [Met; RECENT],
     /// An arena of pymalloc, in which there is none.
     arena: Range<u64>,
+    /// Arenas that words led to last, direct-mapped by address.
+    arenas: [Range<u64>; RECENT],
     /// For reading type objects: keeps the caller's cursor where it is.
     reader: Reader<'a>,
 }
 
+/// A type that was met: what is asked of most of its instances.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Met {
+    addr: u64,
+    /// In [`TypeCache::shapes`].
+    pub index: u32,
+    pub id: TypeId,
+    pub quick: Quick,
+}
+
 /// A program has few types of which there are many objects.
 const RECENT: usize = 64;
+
+/// The smallest arenas, up to 3.9, are as large.
+const ARENA_SHIFT: u32 = 18;
 
 /// Type objects are some hundred bytes apart.
 #[inline]
@@ -394,8 +411,10 @@ impl<'a, 't> TypeCache<'a, 't> {
             types,
             shapes: Vec::new(),
             known: FxHashMap::default(),
-            recent: [(0, 0); RECENT],
+            quick: Vec::new(),
+            recent: [Met::default(); RECENT],
             arena: 0..0,
+            arenas: [const { 0..0 }; RECENT],
             reader,
         }
     }
@@ -416,31 +435,59 @@ impl<'a, 't> TypeCache<'a, 't> {
     /// The type at `addr`, if there is one.
     #[inline]
     pub fn get(&mut self, addr: u64) -> Option<&Shape> {
-        let (recent, index) = self.recent[recent_slot(addr)];
-        let index = if recent == addr && addr != 0 { index } else { self.find(addr)? };
+        let index = self.met(addr)?.index;
         self.shapes.get(index as usize)
     }
 
-    fn find(&mut self, addr: u64) -> Option<u32> {
-        // Most words that are no types are addresses of small blocks.
-        if self.arena.contains(&addr) {
+    /// The same, with what most of its instances are told by.
+    #[inline]
+    pub(crate) fn met(&mut self, addr: u64) -> Option<&Met> {
+        let slot = recent_slot(addr);
+        if self.recent[slot].addr != addr || addr == 0 {
+            // Most words that are no types are addresses of small blocks.
+            if self.arena.contains(&addr) {
+                return None;
+            }
+            self.find(addr)?;
+        }
+        Some(&self.recent[slot])
+    }
+
+    /// The shape of a type that was met.
+    #[inline]
+    pub(crate) fn shape(&self, index: u32) -> Option<&Shape> {
+        self.shapes.get(index as usize)
+    }
+
+    /// Could it be the address of anything?
+    #[inline]
+    pub(crate) fn may_be_address(&self, word: u64) -> bool {
+        word & 7 == 0 && word >= self.types.lowest && word >> 56 == 0
+    }
+
+    /// Looks for a type, which is the one met last where it belongs then.
+    fn find(&mut self, addr: u64) -> Option<()> {
+        if !self.may_be_address(addr) {
             return None;
         }
-        if addr < self.types.lowest || addr & 7 != 0 || addr >> 56 != 0 || !self.types.may_be_type(addr) {
+        let arena = &mut self.arenas[(addr >> ARENA_SHIFT) as usize % RECENT];
+        if arena.contains(&addr) || !self.types.may_be_type(addr, arena) {
             return None;
         }
         let index = match self.known.get(&addr) {
             Some(known) => *known,
             None => self.learn(addr),
         }?;
-        self.recent[recent_slot(addr)] = (addr, index);
-        Some(index)
+        let (id, quick) = (self.shapes[index as usize].id, self.quick[index as usize]);
+        self.recent[recent_slot(addr)] = Met { addr, index, id, quick };
+        Some(())
     }
 
     #[cold]
     fn learn(&mut self, addr: u64) -> Option<u32> {
         let shape = self.types.lookup(&mut self.reader, addr);
         let index = shape.map(|shape| {
+            self.quick.push(Quick::of(self.types.model, &shape));
             self.shapes.push(shape);
             self.shapes.len() as u32 - 1
         });

@@ -9,7 +9,7 @@ use wmr_alloc::pymalloc::{Arena, Arenas, PyMalloc, Within};
 use wmr_alloc::{Blocks, Span, TooManyBlocks};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
-use wmr_cpython::object::{Evidence, Identifier, Source, sampled_items};
+use wmr_cpython::object::{Answer, Evidence, Identifier, Object, Source, sampled_items};
 use wmr_cpython::types::{self, TypeCache, Types};
 use wmr_memory::{Memory, Reader, Target};
 
@@ -95,47 +95,39 @@ impl InArena {
 
 impl Pass<'_> {
     fn look_at(&self, types: &mut TypeCache, memory: &dyn Memory, arena: &Arena) -> InArena {
-        let [mut local, mut remote, mut elsewhere] = [(); 3].map(|()| Reader::new(memory));
-        let end = arena.addr + arena.bytes;
-        types.set_arena(arena.addr..end);
-        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
+        let [mut local, mut near, mut elsewhere, mut remote, mut cursor] = [(); 5].map(|()| Reader::new(memory));
+        let range = arena.addr..arena.addr + arena.bytes;
+        types.set_arena(range.clone());
+        let (held, bytes) = memory.extent(arena.addr).unwrap_or_default();
+        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items().holding(held, bytes);
         let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
         let (mut claims, mut wanted, mut items) = (Vec::new(), Vec::new(), Vec::new());
         let most_items = (arena.bytes / BYTES_PER_ITEM) as usize;
         let is_in_arena =
             |addr| self.blocks.span_at(addr).is_some_and(|at| self.blocks.spans()[at].kind.is_pymalloc());
-        let (within, mut cursor) = (Within::new(arena), Reader::new(memory));
-        arena.for_each_block(|start, bytes| {
-            let allocation = self.model.unpad(&mut local, start, bytes);
-            let source = Source::Pymalloc { block: bytes };
-            let object = self.identify(&mut identifier, &mut local, allocation, source);
-            let owner = marks.len() as u32;
-            // By reference: a copy would wait for what was just written.
-            let Some(object) = &object else {
-                marks.push(Mark::NONE);
-                return;
-            };
-            if object.shape.family == Family::Tuple && object.evidence != Evidence::Linked {
-                let others = items.len();
-                let is_item = |item| match (arena.addr..end).contains(&item) {
-                    true => identifier.types.type_of(&mut remote, item).is_some(),
-                    false if items.len() < most_items && is_in_arena(item) => {
-                        items.push((owner, item));
-                        true
-                    }
-                    false => identifier.types.type_of(&mut elsewhere, item).is_some(),
-                };
-                let sampled = sampled_items(self.model, &mut local, object.addr);
-                if !sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item)) {
-                    items.truncate(others);
-                    marks.push(Mark::NONE);
-                    return;
+        // Does a tuple that nothing vouches for stand, as far as can be told here?
+        let mut stands = |types: &mut TypeCache, tuple, owner| {
+            let others = items.len();
+            let is_item = |item| match range.contains(&item) {
+                true => types.type_of(&mut near, item).is_some(),
+                false if items.len() < most_items && is_in_arena(item) => {
+                    items.push((owner, item));
+                    true
                 }
+                false => types.type_of(&mut elsewhere, item).is_some(),
+            };
+            let sampled = sampled_items(self.model, &mut local, tuple);
+            let stands = sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item));
+            if !stands {
+                items.truncate(others);
             }
-            marks.push(Mark::of(object));
+            stands
+        };
+        let within = Within::new(arena);
+        let mut claim = |object: &Object, owner| {
             self.wanted_of(&mut remote, object, |owned| {
                 let want = Wanted::new(owned, owner);
-                if !(arena.addr..end).contains(&want.addr) {
+                if !range.contains(&want.addr) {
                     wanted.push(want);
                 } else if let Some((block, start, usable)) = within.containing(want.addr)
                     && self.has_room(&mut cursor, start, usable, &want)
@@ -143,10 +135,78 @@ impl Pass<'_> {
                     claims.push(Claim { block, part: want.part, owner });
                 }
             });
+        };
+        let mut reader = Reader::new(memory);
+        arena.for_each_block(|start, bytes| {
+            let owner = marks.len() as u32;
+            let answer = identifier.quickly(start, bytes);
+            debug_assert!(self.is_what_it_is(answer, &mut identifier, &mut reader, start, bytes));
+            match answer {
+                Answer::Nothing => marks.push(Mark::NONE),
+                Answer::Object(found) => {
+                    if found.is_lone_tuple && !stands(identifier.types, found.addr, owner) {
+                        marks.push(Mark::NONE);
+                        return;
+                    }
+                    marks.push(Mark::object(found.id, found.linked, found.linked));
+                    if found.owns
+                        && let Some(object) = identifier.object(&found)
+                    {
+                        claim(&object, owner);
+                    }
+                }
+                Answer::Ask => {
+                    let object = self.identify_in_arena(&mut identifier, &mut reader, start, bytes);
+                    // By reference: a copy would wait for what was just written.
+                    let Some(object) = object.as_ref().filter(|object| {
+                        let is_lone_tuple =
+                            object.shape.family == Family::Tuple && object.evidence != Evidence::Linked;
+                        !is_lone_tuple || stands(identifier.types, object.addr, owner)
+                    }) else {
+                        marks.push(Mark::NONE);
+                        return;
+                    };
+                    marks.push(Mark::of(object));
+                    claim(object, owner);
+                }
+            }
         });
-        let mut seen = InArena { start: arena.addr, end, marks: Vec::new(), claims, wanted, items };
+        let mut seen = InArena { start: arena.addr, end: range.end, marks: Vec::new(), claims, wanted, items };
         seen.mark_claims(&mut marks);
         seen.marks = marks;
         seen
+    }
+
+    fn identify_in_arena(
+        &self,
+        identifier: &mut Identifier,
+        reader: &mut Reader,
+        start: u64,
+        bytes: u64,
+    ) -> Option<Object> {
+        let allocation = self.model.unpad(reader, start, bytes);
+        self.identify(identifier, reader, allocation, Source::Pymalloc { block: bytes })
+    }
+
+    /// Is what was told quickly what is told by all questions?
+    fn is_what_it_is(
+        &self,
+        answer: Answer,
+        identifier: &mut Identifier,
+        reader: &mut Reader,
+        start: u64,
+        bytes: u64,
+    ) -> bool {
+        let mut asked = || self.identify_in_arena(identifier, reader, start, bytes);
+        match answer {
+            Answer::Ask => true,
+            Answer::Nothing => asked().is_none(),
+            Answer::Object(found) => {
+                let object = asked();
+                let mut parts = 0;
+                object.iter().for_each(|object| self.wanted_of(reader, object, |_| parts += 1));
+                object == identifier.object(&found) && (found.owns || parts == 0)
+            }
+        }
     }
 }
