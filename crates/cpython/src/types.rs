@@ -209,6 +209,11 @@ impl<'t> Types<'t> {
                 return None;
             }
         } else if own_type != self.model.type_type {
+            // What begins like no type is an array of objects mostly: they lie all over the memory.
+            let is_ready = is_static || tp_flags & flags::READY != 0;
+            if !is_ready || !self.may_be_type(own_type, &mut (0..0)) {
+                return None;
+            }
             let meta = self.verify(inner, reader, own_type, depth + 1)?;
             if inner.list[meta as usize].shape.flags & flags::TYPE_SUBCLASS == 0 {
                 return None;
