@@ -91,8 +91,8 @@ impl Stored {
 /// What is read at a time: large enough that a linear pass costs little more than copying, small
 /// enough for a read that jumps.
 const WINDOW: u64 = 16 << 10;
-/// Windows kept for all cursors together: 32 MiB.
-const KEPT: usize = 2048;
+/// Windows kept for all cursors together: 16 MiB.
+const KEPT: usize = 1024;
 /// Places in which one window may be kept.
 const WAYS: usize = 4;
 
@@ -100,6 +100,8 @@ const WAYS: usize = 4;
 pub(crate) struct Windows {
     /// By address: neighbours are in neighbouring sets.
     sets: Vec<Mutex<Set>>,
+    /// Room for whole windows: what was had before, and what had to go.
+    rooms: Mutex<Vec<Arc<[u8]>>>,
 }
 
 /// Where windows of the same few addresses are kept. A linear pass asks for a window once and never again; types
@@ -132,7 +134,15 @@ impl Set {
 
 impl Windows {
     pub fn new() -> Self {
-        Windows { sets: (0..KEPT / WAYS).map(|_| Mutex::default()).collect() }
+        Windows::with_room(0)
+    }
+
+    /// With room for the windows of so many bytes, if they may be kept: where memory is touched for the first time, that
+    /// takes as long as reading what is to be in it.
+    pub fn with_room(bytes: u64) -> Self {
+        let room = || Arc::from([0; WINDOW as usize].as_slice());
+        let rooms = (0..(bytes / WINDOW).min(KEPT as u64)).map(|_| room()).collect();
+        Windows { sets: (0..KEPT / WAYS).map(|_| Mutex::default()).collect(), rooms: Mutex::new(rooms) }
     }
 
     /// The window around `addr`, which lies in `range`; of that the first byte is at `offset` in the file.
@@ -143,10 +153,21 @@ impl Windows {
             return Some(window);
         }
         let at = offset.checked_add(bounds.start - range.start)?;
-        let bytes = fetch(file, at, (bounds.end - bounds.start) as usize)?;
+        let len = bounds.end - bounds.start;
+        let room = if len == WINDOW { self.rooms().pop() } else { None };
+        let bytes = match room {
+            Some(room) => refill(room, file, at)?,
+            None => fetch(file, at, len as usize)?,
+        };
         let window = Window { start: bounds.start, bytes };
         let gone = self.set(bounds.start).keep(window.clone());
-        drop(gone);
+        // Cursors may still have it.
+        if let Some(Window { mut bytes, .. }) = gone
+            && bytes.len() as u64 == WINDOW
+            && Arc::get_mut(&mut bytes).is_some()
+        {
+            self.rooms().push(bytes);
+        }
         Some(window)
     }
 
@@ -161,6 +182,11 @@ impl Windows {
         for set in &self.sets {
             *set.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Set::default();
         }
+        self.rooms().clear();
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Vec<Arc<[u8]>>> {
+        self.rooms.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn set(&self, addr: u64) -> MutexGuard<'_, Set> {
@@ -173,6 +199,12 @@ impl Windows {
 fn bounds(addr: u64, range: &Range<u64>) -> Range<u64> {
     let block = addr & !(WINDOW - 1);
     block.max(range.start)..block.saturating_add(WINDOW).min(range.end)
+}
+
+/// Reads into room that nobody else has.
+fn refill(mut room: Arc<[u8]>, file: &File, at: u64) -> Option<Arc<[u8]>> {
+    file.read_exact_at(Arc::get_mut(&mut room)?, at).ok()?;
+    Some(room)
 }
 
 /// Reads into memory that was not filled with zeroes first: that would take as long as the reading.

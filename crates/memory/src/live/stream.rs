@@ -44,11 +44,11 @@ impl Kept {
 }
 
 impl Stream {
-    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder) -> Self {
+    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder, windows: Windows) -> Self {
         Stream {
             mem,
             ranges,
-            windows: Windows::new(),
+            windows,
             child,
             gone: AtomicBool::new(false),
             kept: OnceLock::new(),
