@@ -131,7 +131,9 @@ impl<'r> Identifier<'r, '_, '_> {
             if u64::from(met.quick.presize) != offset {
                 continue;
             }
-            let Some((linked, owns)) = self.accepts(met.quick, block, start, offset) else { return Answer::Ask };
+            let Some((linked, owns)) = self.accepts(met.quick, block, start, offset) else {
+                return Answer::Ask;
+            };
             let is_lone_tuple = !linked && met.quick.unlinked == Size::Tuple;
             let (addr, index, id) = (start + offset, met.index, met.id);
             return Answer::Object(Found { addr, index, id, linked, owns, is_lone_tuple });
@@ -207,7 +209,9 @@ impl<'r> Identifier<'r, '_, '_> {
                 let tag = word(block, at)?;
                 (tag >> 3, tag >> 3 == 1 && tag & 3 == 1, long.ob_digit.unwrap_or(at + 8))
             }
-            None => ((word(block, self.model.layout.object.size)? as i64).unsigned_abs(), false, long.ob_digit?),
+            None => {
+                ((word(block, self.model.layout.object.size)? as i64).unsigned_abs(), false, long.ob_digit?)
+            }
         };
         // It may lie in a block that was made for the larger of its operands.
         let bytes = u64::from(quick.base).checked_add(digits.checked_mul(4)?)?;
@@ -227,7 +231,8 @@ impl<'r> Identifier<'r, '_, '_> {
         let ascii = self.model.layout.ascii?;
         let length = word(block, ascii.length)?;
         let state = u32::from_le_bytes(*block.get(ascii.state as usize..)?.first_chunk()?);
-        let (kind, is_compact, is_ascii) = (u64::from(state >> 2 & 7), state >> 5 & 1 == 1, state >> 6 & 1 == 1);
+        let (kind, is_compact, is_ascii) =
+            (u64::from(state >> 2 & 7), state >> 5 & 1 == 1, state >> 6 & 1 == 1);
         if !is_compact || !matches!((kind, is_ascii), (1, _) | (2 | 4, false)) || length >= 1 << 40 {
             return None;
         }

@@ -95,11 +95,13 @@ impl InArena {
 
 impl Pass<'_> {
     fn look_at(&self, types: &mut TypeCache, memory: &dyn Memory, arena: &Arena) -> InArena {
-        let [mut local, mut near, mut elsewhere, mut remote, mut cursor] = [(); 5].map(|()| Reader::new(memory));
+        let [mut local, mut near, mut elsewhere, mut remote, mut cursor] =
+            [(); 5].map(|()| Reader::new(memory));
         let range = arena.addr..arena.addr + arena.bytes;
         types.set_arena(range.clone());
         let (held, bytes) = memory.extent(arena.addr).unwrap_or_default();
-        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items().holding(held, bytes);
+        let mut identifier =
+            Identifier::new(types, Reader::new(memory)).trusting_items().holding(held, bytes);
         let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
         let (mut claims, mut wanted, mut items) = (Vec::new(), Vec::new(), Vec::new());
         let most_items = (arena.bytes / BYTES_PER_ITEM) as usize;
@@ -117,7 +119,8 @@ impl Pass<'_> {
                 false => types.type_of(&mut elsewhere, item).is_some(),
             };
             let sampled = sampled_items(self.model, &mut local, tuple);
-            let stands = sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item));
+            let stands =
+                sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item));
             if !stands {
                 items.truncate(others);
             }
@@ -171,7 +174,8 @@ impl Pass<'_> {
                 }
             }
         });
-        let mut seen = InArena { start: arena.addr, end: range.end, marks: Vec::new(), claims, wanted, items };
+        let mut seen =
+            InArena { start: arena.addr, end: range.end, marks: Vec::new(), claims, wanted, items };
         seen.mark_claims(&mut marks);
         seen.marks = marks;
         seen
