@@ -156,14 +156,18 @@ impl Finder<'_> {
         self.namesakes.get(self.inspection.census.mark(block).as_object()? as usize).copied()
     }
 
+    /// Types are numbered as threads meet them: where they lie is the same each time.
+    fn place(&self, ty: u32) -> Option<u64> {
+        self.inspection.census.types.get(ty as usize).map(|ty| ty.addr)
+    }
+
     fn groups(&self, mut components: Vec<Vec<u32>>) -> Found {
         let marks = |id: u32| self.type_of(id);
         // Native blocks that point at each other are no cycle of objects.
         components.retain(|component| component.iter().any(|&id| marks(id).is_some()));
         let mut found = Found { groups: Vec::new(), members: FxHashSet::default() };
         found.members.extend(components.iter().flatten().copied());
-        // Types are numbered as threads meet them: where they lie is the same each time.
-        let place = |ty: u32| self.inspection.census.types.get(ty as usize).map(|ty| ty.addr);
+        let place = |ty| self.place(ty);
         let mut groups: FxHashMap<Alike, Cycles> = FxHashMap::default();
         for component in components {
             let folded = self.namespaces(&component);
@@ -227,7 +231,7 @@ impl Finder<'_> {
             // Tables and values count with the object they belong to.
             let object = census.owner(member).unwrap_or(member);
             let ty = self.type_of(object).filter(|ty| shape.contains_key(ty));
-            let ty = ty.or_else(|| shape.keys().min().copied());
+            let ty = ty.or_else(|| shape.keys().min_by_key(|&&ty| self.place(ty)).copied());
             *weights.entry(ty.unwrap_or_default()).or_default() += bytes;
         }
         weights
