@@ -232,6 +232,31 @@ mod tests {
     use std::io::Write;
 
     #[test]
+    fn windows_that_go_make_room_and_leave_what_is_lent_as_it_was() {
+        let mut file = tempfile::tempfile().unwrap();
+        let count = KEPT as u64 * 3;
+        let bytes: Vec<u8> = (0..count).flat_map(|n| [(n % 251) as u8; WINDOW as usize]).collect();
+        file.write_all(&bytes).unwrap();
+        let windows = Windows::with_room(5 * WINDOW);
+        assert_eq!(windows.rooms().len(), 5);
+        let range = 0..count * WINDOW;
+        let window = |n: u64| windows.around(n * WINDOW + 7, &range, &file, 0).unwrap();
+        let is_right = |window: &Window, n: u64| window.bytes.iter().all(|byte| u64::from(*byte) == n % 251);
+        // Lent all the while, though there is no place for it any more.
+        let lent: Vec<Window> = (0..4).map(window).collect();
+        for n in 0..count {
+            assert!(is_right(&window(n), n), "{n}");
+        }
+        assert!(lent.iter().zip(0..).all(|(window, n)| window.start == n * WINDOW && is_right(window, n)));
+        // What went was used again: two thirds were read into room of the first.
+        let kept: usize = windows.sets.iter().map(|set| set.lock().unwrap().kept.iter().flatten().count()).sum();
+        assert_eq!(kept, KEPT);
+        assert!(windows.rooms().len() <= 1, "{}", windows.rooms().len());
+        windows.clear();
+        assert_eq!(windows.rooms().len(), 0);
+    }
+
+    #[test]
     fn a_file_that_shrinks_has_less() {
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..40_000u32).map(|n| n as u8).collect();
