@@ -249,7 +249,8 @@ mod tests {
         }
         assert!(lent.iter().zip(0..).all(|(window, n)| window.start == n * WINDOW && is_right(window, n)));
         // What went was used again: two thirds were read into room of the first.
-        let kept: usize = windows.sets.iter().map(|set| set.lock().unwrap().kept.iter().flatten().count()).sum();
+        let kept: usize =
+            windows.sets.iter().map(|set| set.lock().unwrap().kept.iter().flatten().count()).sum();
         assert_eq!(kept, KEPT);
         assert!(windows.rooms().len() <= 1, "{}", windows.rooms().len());
         windows.clear();
