@@ -100,7 +100,8 @@ const WAYS: usize = 4;
 pub(crate) struct Windows {
     /// By address: neighbours are in neighbouring sets.
     sets: Vec<Mutex<Set>>,
-    /// Room for whole windows: what was had before, and what had to go.
+    /// Room of whole windows that had to go: memory touched for the first time takes as long as reading what is to be
+    /// in it.
     rooms: Mutex<Vec<Arc<[u8]>>>,
 }
 
@@ -134,15 +135,7 @@ impl Set {
 
 impl Windows {
     pub fn new() -> Self {
-        Windows::with_room(0)
-    }
-
-    /// With room for the windows of so many bytes, if they may be kept: where memory is touched for the first time, that
-    /// takes as long as reading what is to be in it.
-    pub fn with_room(bytes: u64) -> Self {
-        let room = || Arc::from([0; WINDOW as usize].as_slice());
-        let rooms = (0..(bytes / WINDOW).min(KEPT as u64)).map(|_| room()).collect();
-        Windows { sets: (0..KEPT / WAYS).map(|_| Mutex::default()).collect(), rooms: Mutex::new(rooms) }
+        Windows { sets: (0..KEPT / WAYS).map(|_| Mutex::default()).collect(), rooms: Mutex::default() }
     }
 
     /// The window around `addr`, which lies in `range`; of that the first byte is at `offset` in the file.
@@ -237,8 +230,7 @@ mod tests {
         let count = KEPT as u64 * 3;
         let bytes: Vec<u8> = (0..count).flat_map(|n| [(n % 251) as u8; WINDOW as usize]).collect();
         file.write_all(&bytes).unwrap();
-        let windows = Windows::with_room(5 * WINDOW);
-        assert_eq!(windows.rooms().len(), 5);
+        let windows = Windows::new();
         let range = 0..count * WINDOW;
         let window = |n: u64| windows.around(n * WINDOW + 7, &range, &file, 0).unwrap();
         let is_right = |window: &Window, n: u64| window.bytes.iter().all(|byte| u64::from(*byte) == n % 251);

@@ -11,12 +11,8 @@ use super::procdir::ProcDir;
 use super::smaps::{self, Entry};
 use super::stream::Stream;
 use super::{AttachError, LiveOptions, Source, refusal};
-use crate::stored::Windows;
 use crate::{Backing, Capture, Method, PageState, Residency, Run, Target};
 use std::ops::Range;
-
-/// One part of what is private is room for windows of it: a census of many objects needs at least as much.
-const WINDOWS: u64 = 16;
 
 impl Source {
     pub(super) fn by_clone(&self, limit: u64, options: &LiveOptions) -> Result<Target, NoClone> {
@@ -65,8 +61,6 @@ impl Source {
             budget: options.stop_budget,
             patience: options.stop_patience,
         };
-        // While it is there, each page it shares may have to be copied: what can be done before is.
-        let windows = Windows::with_room(if options.hold { 0 } else { burden.private() / WINDOWS });
         let cloned = clone::take(&order)?;
 
         let gone = |error| refusal(&self.dir, "read its clone", error);
@@ -97,7 +91,7 @@ impl Source {
             }
             (extents.without(&failed), Some(buffer.into_map()), None, failed)
         } else {
-            let stream = Stream::new(mem, ranges, child, windows);
+            let stream = Stream::new(mem, ranges, child);
             (Extents::of(&cloned.extents).all, cloned.copied, Some(stream), Vec::new())
         };
         let frozen = Frozen {

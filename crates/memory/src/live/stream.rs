@@ -44,11 +44,11 @@ impl Kept {
 }
 
 impl Stream {
-    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder, windows: Windows) -> Self {
+    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder) -> Self {
         Stream {
             mem,
             ranges,
-            windows,
+            windows: Windows::new(),
             child,
             gone: AtomicBool::new(false),
             kept: OnceLock::new(),
