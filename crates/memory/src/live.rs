@@ -96,8 +96,6 @@ pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
     /// While a program is executed nothing is told of it.
     const LOOKS: u32 = 100;
     let lives = || ProcDir::open(pid).and_then(|dir| dir.status()).is_ok_and(|status| !status.has_ended());
-    // Whoever is about to end has no program any more, before anything else tells of it.
-    let runs = |_: u32| ProcDir::open(pid).is_ok_and(|dir| dir.program().is_some());
     for _ in 0..TRIES {
         match attach_once(pid, options) {
             Err(AttachError::Replaced { .. } | AttachError::Vanished { .. }) if lives() => {}
@@ -105,9 +103,10 @@ pub fn attach(pid: i32, options: &LiveOptions) -> Result<Target, AttachError> {
             result => return result,
         }
     }
+    // Whoever is about to end has no program any more, before anything else tells of it.
     let runs = |look| {
         std::thread::sleep(Duration::from_millis(u64::from(look > 0 && lives())));
-        runs(look)
+        ProcDir::open(pid).is_ok_and(|dir| dir.program().is_some())
     };
     match (0..LOOKS).any(runs) {
         true => Err(AttachError::Replaced { pid }),

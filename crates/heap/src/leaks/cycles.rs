@@ -167,7 +167,6 @@ impl Finder<'_> {
         components.retain(|component| component.iter().any(|&id| marks(id).is_some()));
         let mut found = Found { groups: Vec::new(), members: FxHashSet::default() };
         found.members.extend(components.iter().flatten().copied());
-        let place = |ty| self.place(ty);
         let mut groups: FxHashMap<Alike, Cycles> = FxHashMap::default();
         for component in components {
             let folded = self.namespaces(&component);
@@ -178,7 +177,7 @@ impl Finder<'_> {
             let weights = self.weights(&component, &shape, &mut found.members);
             let (standing, gap) = self.standing(&component);
             let mut shape: Vec<(u32, u64)> = shape.into_iter().collect();
-            shape.sort_by_key(|&(ty, count)| (std::cmp::Reverse(count), place(ty)));
+            shape.sort_by_key(|&(ty, count)| (std::cmp::Reverse(count), self.place(ty)));
             let group = groups.entry((standing, gap, shape.clone())).or_insert_with(|| Cycles {
                 standing,
                 gap,
@@ -201,7 +200,7 @@ impl Finder<'_> {
         }
         found.groups = groups.into_values().collect();
         let places = |group: &Cycles| -> Vec<_> {
-            group.shape.iter().map(|(ty, count)| (place(*ty), *count)).collect()
+            group.shape.iter().map(|(ty, count)| (self.place(*ty), *count)).collect()
         };
         found.groups.sort_by_cached_key(|group| (std::cmp::Reverse(group.bytes), places(group)));
         found
