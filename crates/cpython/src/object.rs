@@ -457,6 +457,7 @@ pub fn room(claim: u64, slack: u64, allocation: Allocation, source: Source) -> R
     }
 }
 
+#[inline]
 fn fits(need: Need, allocation: &Allocation, source: Source) -> bool {
     if need.least > allocation.size {
         return false;

@@ -4,9 +4,9 @@
 //! type, reference count, size, the neighbour in the collector's list. That much is told from the bytes of the block.
 //! Where anything is out of the ordinary, [`Identifier::identify`] has to be asked, which decides.
 
-use super::{Found, Identifier, LEAST_ADDRESS};
+use super::{Found, Identifier, LEAST_ADDRESS, Need, Source};
 use crate::family::Family;
-use crate::model::{Managed, Model, RefCount, flags};
+use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
 use crate::types::Shape;
 
 /// What a block holds.
@@ -100,12 +100,12 @@ fn word(bytes: &[u8], at: u64) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at as usize..)?.first_chunk()?))
 }
 
-/// Is it what pymalloc would hand out for so many bytes?
+/// Is it a block that pymalloc would hand out for so many bytes?
 #[inline]
 fn fits(bytes: u64, block: u64, resized: bool) -> bool {
-    let align = if block.is_multiple_of(16) { 16 } else { 8 };
-    // `PyObject_Realloc` keeps a block that is at least three quarters full.
-    bytes <= block && (block <= bytes.next_multiple_of(align) || resized && 4 * bytes > 3 * block)
+    let need = Need { least: bytes, most: bytes, resized, terminator: 0 };
+    let allocation = Allocation { data: 0, size: block, api: Api::Untold };
+    super::fits(need, &allocation, Source::Pymalloc { block })
 }
 
 impl<'r> Identifier<'r, '_, '_> {
