@@ -20,6 +20,7 @@ mod pagemap;
 mod picture;
 mod predict;
 mod procdir;
+mod room;
 mod sharing;
 mod smaps;
 mod stop;

@@ -29,6 +29,7 @@ mod wire;
 use super::error::AttachError;
 use super::headroom::Groups;
 use super::procdir::ProcDir;
+use super::room::Room;
 use super::stop::{self, Failure};
 use crate::Thread;
 use helper::{Outcome, Task};
@@ -68,6 +69,8 @@ pub(super) struct Order<'a> {
     pub groups: &'a Groups,
     /// The child is given up when they have less left, bytes.
     pub reserve: u64,
+    /// For what is written while the child is read, and how much there is to read.
+    pub room_for: u64,
     pub budget: Duration,
     pub patience: Duration,
 }
@@ -120,7 +123,10 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
         let gone = |source| Failure::Fatal(AttachError::System { pid, what: "start a helper", source });
         let (socket, other) = UnixStream::pair().map_err(gone)?;
         let task = Task { order, copied: shared.as_deref_mut() };
-        let mut child = Child { pid: 0, helper: helper::start(task, other).map_err(gone)?, socket };
+        let helper = helper::start(task, other).map_err(gone)?;
+        let mut child = Child { pid: 0, helper, socket, room: None };
+        child.room = (order.room_for > 0).then(|| Room::before_a_clone_of(order.room_for));
+        wire::send(&child.socket, &[helper::GO]).map_err(gone)?;
         let words = wire::receive(&child.socket).map_err(gone)?;
         match helper::outcome(&words) {
             Some(Outcome::Cloned(made)) => {
@@ -175,6 +181,8 @@ pub(super) struct Child {
     pub pid: i32,
     helper: i32,
     socket: UnixStream,
+    /// Given back when it has ended.
+    room: Option<Room>,
 }
 
 impl Child {
@@ -186,6 +194,7 @@ impl Child {
         let mut status = 0;
         // SAFETY: `status` is an integer that lives across the call.
         unsafe { libc::waitpid(std::mem::take(&mut self.helper), &raw mut status, 0) };
+        self.room = None;
         match words.as_deref() {
             Ok([helper::DONE, nanos]) => Ok(Duration::from_nanos(*nanos)),
             Ok([helper::NO_ROOM, ..]) => Err(Lost::NoRoom),

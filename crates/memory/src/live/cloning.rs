@@ -58,6 +58,8 @@ impl Source {
             seccomp: self.status.seccomp != 0,
             groups: &groups,
             reserve: headroom::last_reserve(burden.private()),
+            // What is only copied has its room made by itself.
+            room_for: if options.hold { 0 } else { burden.private() },
             budget: options.stop_budget,
             patience: options.stop_patience,
         };

@@ -87,6 +87,8 @@ const VANISHED: u64 = 4;
 const GROWN: u64 = 5;
 const REFUSED: u64 = 6;
 const REPLACED: u64 = 7;
+/// First word, to it.
+pub(super) const GO: u64 = 8;
 /// Last words.
 pub(super) const DONE: u64 = 10;
 pub(super) const NO_ROOM: u64 = 11;
@@ -173,6 +175,9 @@ fn work(mut task: Task, socket: &UnixStream) {
     let keep = needed(task.order, socket);
     go_apart(&keep);
     record::sweep(task.order);
+    if wire::receive(socket).ok().as_deref() != Some(&[GO]) {
+        return;
+    }
     let (outcome, quietened) = capture(&mut task);
     let remember = || quietened.iter().for_each(|quietened| quietened.remember(task.order.dir));
     let Outcome::Cloned(made) = &outcome else {
