@@ -221,9 +221,9 @@ fn of_graph(cli: &Cli) -> Result<Option<Answer>, Failure> {
 }
 
 /// What one thread frees, the others use: with an arena of malloc's for each, a tenth of our own peak was memory
-/// freed in the wrong one. They allocate seldom enough not to wait for each other. And what takes more than a few
-/// pages is mapped by itself: columns that were handed on left holes in malloc's heap, two fifths of the peak on
-/// millions of `object()`.
+/// freed in the wrong one. They allocate seldom enough not to wait for each other, and what was touched before a
+/// clone is there for all of them. And what takes more than a few pages is mapped by itself where that has gone:
+/// columns that were handed on left holes in malloc's heap, two fifths of the peak on millions of `object()`.
 fn keep_our_heap_small() {
     /// Of the 65,530 mappings a process may have, malloc takes at most so many.
     const MAPPED: i32 = 1 << 14;

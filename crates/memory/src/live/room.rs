@@ -5,14 +5,18 @@
 //! made to grow beforehand. Behind the fork of the helper, though: pages that both have would be copied too.
 
 use super::headroom;
+use super::pagemap::PAGE;
 
-/// Of a clone's private memory so much is written about it at least: a quarter.
-const PART: u64 = 4;
-const MOST: u64 = 64 << 20;
+/// About a heap full of small objects, in sixteen bytes of it five are written until the clone may go.
+const PART: u64 = 3;
+const MOST: u64 = 80 << 20;
 /// Of what the system and the cgroups around this program have left.
 const PART_OF_WHAT_IS_LEFT: u64 = 8;
+/// Smaller than what malloc maps by itself; many, freed, are one piece at the end of its heap.
+const PIECE: usize = 32 << 10;
 
-/// Memory that malloc has at hand. Given back when dropped, as far as it is free then.
+/// Memory that malloc has at hand, for all threads where they share one heap. What of it is free when this is dropped is
+/// given back.
 pub(super) struct Room(());
 
 impl Room {
@@ -20,20 +24,19 @@ impl Room {
     pub fn before_a_clone_of(private: u64) -> Room {
         let bytes = (private / PART).min(MOST).min(headroom::available() / PART_OF_WHAT_IS_LEFT);
         heap::keep(true);
-        // Smaller than what malloc would map by itself. Freed, they are one piece at the end of the heap.
-        const PIECE: usize = 32 << 10;
-        let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64)
-            .map(|_| {
-                let mut piece = Vec::with_capacity(PIECE);
-                for page in piece.spare_capacity_mut().chunks_mut(super::pagemap::PAGE as usize) {
-                    page[0].write(0);
-                }
-                std::hint::black_box(piece)
-            })
-            .collect();
+        let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64).map(|_| touched(PIECE)).collect();
         drop(pieces);
         Room(())
     }
+}
+
+fn touched(bytes: usize) -> Vec<u8> {
+    let mut room = Vec::with_capacity(bytes);
+    for page in room.spare_capacity_mut().chunks_mut(PAGE as usize) {
+        page[0].write(0);
+    }
+    // Or the compiler would leave out what nobody reads.
+    std::hint::black_box(room)
 }
 
 impl Drop for Room {
@@ -62,5 +65,37 @@ mod heap {
             // SAFETY: gives back what nobody has; takes an integer.
             unsafe { libc::malloc_trim(0) };
         }
+    }
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    /// Pages that were new to this thread while it ran.
+    fn faults(run: impl FnOnce()) -> i64 {
+        let so_far = || {
+            // SAFETY: fills in the structure, which lives across the call and may be all zeroes.
+            unsafe {
+                let mut usage: libc::rusage = std::mem::zeroed();
+                libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+                usage.ru_minflt
+            }
+        };
+        let before = so_far();
+        run();
+        so_far() - before
+    }
+
+    #[test]
+    fn what_is_written_later_touches_no_new_page() {
+        const COLUMNS: usize = 12;
+        let write = || drop((0..COLUMNS).map(|_| touched(1 << 20)).collect::<Vec<_>>());
+        let pages = (COLUMNS << 20) as i64 / PAGE as i64;
+        assert!(faults(write) > pages / 2);
+        let mut room = None;
+        assert!(faults(|| room = Some(Room::before_a_clone_of(48 << 20))) > pages);
+        assert!(faults(write) < pages / 20);
+        drop(room);
     }
 }
