@@ -142,6 +142,10 @@ impl Model {
     /// low 32 bits and mark immortal objects with all of them set, the upper ones clear (PEP 683).
     #[inline]
     pub fn decode_refcount(&self, word: u64) -> RefCount {
+        // What most objects have, whatever the version.
+        if (1..1 << 16).contains(&word) {
+            return RefCount::Count(word);
+        }
         let minor = self.hex >> 16;
         let low = word & 0xffff_ffff;
         if minor >= 0x030e {

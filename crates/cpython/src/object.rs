@@ -81,11 +81,14 @@ enum GcHead {
     Damaged,
 }
 
+/// Beyond the end of any block.
+const NOWHERE: u64 = 1 << 62;
+
 /// Identifies the object of a used block.
 pub struct Identifier<'r, 'a, 't> {
     pub types: &'r mut TypeCache<'a, 't>,
     model: &'t Model,
-    /// Candidate offsets, ascending.
+    /// Offsets at which it may begin, ascending.
     candidates: [u64; 3],
     remote: Reader<'r>,
     held: Held<'r>,
@@ -97,9 +100,17 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
     pub fn new(types: &'r mut TypeCache<'a, 't>, reader: Reader<'r>) -> Self {
         let model = types.model();
         let gc = model.gc_head;
-        let last = if model.preheader_flags == 0 { gc } else { gc + crate::model::PREHEADER };
+        let behind_head = if gc == 0 { NOWHERE } else { gc };
+        let behind_all = if model.preheader_flags == 0 { NOWHERE } else { gc + crate::model::PREHEADER };
         let held = Held::default();
-        Identifier { types, model, candidates: [0, gc, last], remote: reader, held, trusts_items: false }
+        Identifier {
+            types,
+            model,
+            candidates: [0, behind_head, behind_all],
+            remote: reader,
+            held,
+            trusts_items: false,
+        }
     }
 
     /// The same for whoever asks whether [`sampled_items`] of tuples are objects: they lie anywhere in memory.
@@ -120,12 +131,10 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
             return None;
         }
         let header = self.model.layout.object.ob_type;
-        let mut tried = u64::MAX;
         for offset in self.candidates {
-            if offset == tried || offset + header + 8 > allocation.size {
+            if offset + header + 8 > allocation.size {
                 continue;
             }
-            tried = offset;
             let addr = allocation.data + offset;
             let Ok(word) = reader.u64(addr + header) else { continue };
             let Some(shape) = self.types.get(word).filter(|shape| u64::from(shape.presize) == offset) else {
@@ -471,7 +480,7 @@ fn fits(need: Need, allocation: &Allocation, source: Source) -> bool {
     match source {
         Source::Pymalloc { block } => {
             let align = if block.is_multiple_of(16) { 16 } else { 8 };
-            block <= need.most.next_multiple_of(align)
+            block.saturating_sub(need.most) < align
                 // `PyObject_Realloc` keeps a block that is at least three quarters full.
                 || need.resized && 4 * need.least > 3 * block
         }

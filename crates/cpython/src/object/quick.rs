@@ -123,10 +123,9 @@ impl<'r> Identifier<'r, '_, '_> {
             return Answer::Ask;
         };
         let header = self.model.layout.object.ob_type;
-        let mut tried = u64::MAX;
-        for offset in self.candidates {
-            let Some(word) = word(block, offset + header).filter(|_| offset != tried) else { continue };
-            tried = offset;
+        for at in 0..self.candidates.len() {
+            let offset = self.candidates[at];
+            let Some(word) = word(block, offset + header) else { continue };
             let Some(&met) = self.types.met(word) else { continue };
             if u64::from(met.quick.presize) != offset {
                 continue;
