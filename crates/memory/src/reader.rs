@@ -3,7 +3,7 @@ use crate::{Fault, Memory, Window};
 /// Windows of a streamed source that a cursor remembers; direct-mapped, a power of two.
 const SLOTS: usize = 64;
 /// Neighbouring windows get neighbouring slots: the least a source lends out.
-const SLOT_SHIFT: u32 = 14;
+const SLOT_SHIFT: u32 = 13;
 
 fn slot(addr: u64) -> usize {
     (addr >> SLOT_SHIFT) as usize % SLOTS

@@ -90,9 +90,9 @@ impl Stored {
 
 /// What is read at a time: large enough that a linear pass costs little more than copying, small
 /// enough for a read that jumps.
-const WINDOW: u64 = 16 << 10;
+const WINDOW: u64 = 8 << 10;
 /// Windows kept for all cursors together: 16 MiB.
-const KEPT: usize = 1024;
+const KEPT: usize = 2048;
 /// Places in which one window may be kept.
 const WAYS: usize = 4;
 

@@ -56,10 +56,11 @@ impl<'a> Looked<'a> {
         }
         let hides: Vec<bool> = self.hidden.iter().map(|hidden| !hidden.is_empty()).collect();
         // A proposal that a claim contradicts may lose.
-        let may_lose = |mark: Mark| mark.as_object().is_some() && mark.is_claimed() && !mark.is_linked();
-        let may_be_read = |mark: Mark| match mark.as_object() {
-            Some(ty) => hides.get(ty as usize) == Some(&true) || may_lose(mark),
-            None => mark.is_none() && !mark.is_claimed(),
+        let may_lose = |mark: Mark| mark.as_object().is_some() & mark.is_claimed() & !mark.is_linked();
+        // All is asked of each, for a processor that could not tell which comes next.
+        let may_be_read = |mark: Mark| {
+            let hides = mark.as_object().and_then(|ty| hides.get(ty as usize)).is_some_and(|hides| *hides);
+            hides | may_lose(mark) | (mark.is_none() & !mark.is_claimed())
         };
         let blocks = listed(&self.marks, may_be_read);
         // What only a loser claims is nobody's.

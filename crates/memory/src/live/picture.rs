@@ -164,8 +164,8 @@ pub(super) fn residency(pagemap: &File, entries: &mut [Entry]) -> io::Result<Vec
     let end = entries.iter().map(|e| e.mapping.end).filter(|&end| end <= 1 << 56).max().unwrap_or(0);
     let start = entries.first().map_or(0, |entry| entry.mapping.start);
     let mut all = Residency::default();
-    let scanned = pagemap::scan(pagemap, start..end, &mut all);
-    match scanned {
+    let mut pieces = pieces(start..end, entries).into_iter();
+    match pieces.try_for_each(|(range, may_be_file)| pagemap::scan(pagemap, range, may_be_file, &mut all)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             return residency_by_entry(pagemap, entries);
@@ -177,6 +177,29 @@ pub(super) fn residency(pagemap: &File, entries: &mut [Entry]) -> io::Result<Vec
         entry.mapping.residency.runs = pagemap::clip(&all.runs, range).collect();
     }
     Ok(Vec::new())
+}
+
+/// Cuts addresses so that what is private and no file's is apart, where there is enough of it to pay; whether there may
+/// be pages of files.
+fn pieces(all: Range<u64>, entries: &[Entry]) -> Vec<(Range<u64>, bool)> {
+    const ENOUGH: u64 = 1 << 20;
+    let is_apart = |mapping: &Mapping| {
+        let is_anonymous = matches!(mapping.backing, Backing::Anonymous | Backing::Brk | Backing::Stack);
+        is_anonymous && !mapping.perms.shared && mapping.usage.rss >= ENOUGH
+    };
+    let inside = entries.iter().map(|entry| &entry.mapping).filter(|mapping| mapping.end <= all.end);
+    let mut pieces = vec![(all.clone(), true)];
+    for mapping in inside {
+        let may_be_file = !is_apart(mapping);
+        if let Some((piece, last)) = pieces.last_mut()
+            && *last != may_be_file
+            && piece.start < mapping.start
+        {
+            let end = std::mem::replace(&mut piece.end, mapping.start);
+            pieces.push((mapping.start..end, may_be_file));
+        }
+    }
+    pieces
 }
 
 /// The same before Linux 6.7: every page of a mapping costs 8 bytes to read, touched or not, so
@@ -262,6 +285,34 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn pages_of_files_are_told_from_large_private_memory() {
+        let mut ours = MmapMut::map_anon(8 << 20).unwrap();
+        ours.fill(1);
+        let range = ours.as_ptr() as u64..ours.as_ptr() as u64 + ours.len() as u64;
+        let mut entries = smaps::parse(&std::fs::read("/proc/self/smaps").unwrap());
+        let apart = pieces(0..1 << 47, &entries);
+        let is_apart = |addr| apart.iter().any(|(piece, may_be_file)| piece.contains(&addr) && !may_be_file);
+        assert!(is_apart(range.start) && is_apart(range.end - 1));
+        assert!(apart.windows(2).all(|pair| pair[0].0.end == pair[1].0.start && pair[0].1 != pair[1].1));
+        assert_eq!((apart[0].0.start, apart[apart.len() - 1].0.end), (0, 1 << 47));
+
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        residency(&pagemap, &mut entries).unwrap();
+        let state_at = |addr: u64| {
+            let mut runs = entries.iter().flat_map(|entry| &entry.mapping.residency.runs);
+            runs.find(|run| (run.start..run.end).contains(&addr))
+                .map(|run| (run.state.present, run.state.file))
+        };
+        assert!(range.step_by(PAGE as usize).all(|addr| state_at(addr) == Some((true, false))));
+        assert_eq!(state_at(pieces as *const () as u64), Some((true, true)));
+        let relocated = &raw const RELOCATED as u64;
+        assert_eq!(state_at(relocated), Some((true, false)));
+    }
+
+    /// Written to when the program is loaded.
+    static RELOCATED: &&str = &"";
 
     #[test]
     fn mappings_too_vast_to_look_through_are_left_out() {
