@@ -1,15 +1,16 @@
 //! Room for what a census writes while it reads a clone, had before there is one.
 //!
-//! A page that is touched for the first time costs the system as long as reading four from the clone (1.6 µs on a
-//! virtual machine), and until the clone has gone each page that the target writes to is copied. So malloc's heap is
-//! made to grow beforehand. Behind the fork of the helper, though: pages that both have would be copied too.
+//! A page that is touched for the first time costs the system more than one that is read from the clone (1.6 and 1.1 µs
+//! on a virtual machine), and until the clone has gone each page that the target writes to is copied. So malloc's heap
+//! is made to grow beforehand. Behind the fork of the helper, though: pages that both have would be copied too.
 
 use super::headroom;
 use super::pagemap::PAGE;
 
 /// About a heap full of small objects, in sixteen bytes of it five are written until the clone may go.
 const PART: u64 = 3;
-const MOST: u64 = 80 << 20;
+/// What is free between what is in use malloc cannot give back: of millions of lists, more would make our peak.
+const MOST: u64 = 64 << 20;
 /// Of what the system and the cgroups around this program have left.
 const PART_OF_WHAT_IS_LEFT: u64 = 8;
 /// Smaller than what malloc maps by itself; many, freed, are one piece at the end of its heap.
