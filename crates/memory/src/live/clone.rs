@@ -78,6 +78,7 @@ pub(super) struct Order<'a> {
 /// The child, and what was found during the stop.
 pub(super) struct Cloned {
     pub child: Child,
+    pub room: Option<Room>,
     pub threads: Vec<Thread>,
     pub pause: Duration,
     pub time: SystemTime,
@@ -124,14 +125,14 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
         let (socket, other) = UnixStream::pair().map_err(gone)?;
         let task = Task { order, copied: shared.as_deref_mut() };
         let helper = helper::start(task, other).map_err(gone)?;
-        let mut child = Child { pid: 0, helper, socket, room: None };
-        child.room = (order.room_for > 0).then(|| Room::before_a_clone_of(order.room_for));
+        let mut child = Child { pid: 0, helper, socket };
+        let room = (order.room_for > 0).then(|| Room::before_a_clone_of(order.room_for));
         wire::send(&child.socket, &[helper::GO]).map_err(gone)?;
         let words = wire::receive(&child.socket).map_err(gone)?;
         match helper::outcome(&words) {
             Some(Outcome::Cloned(made)) => {
                 child.pid = made.child;
-                Ok(Some((child, made)))
+                Ok(Some((child, made, room)))
             }
             Some(Outcome::Busy(tid)) => Err(Failure::Busy(tid)),
             Some(Outcome::NotTraced(tid, errno)) => {
@@ -147,12 +148,12 @@ pub(super) fn take(order: &Order) -> Result<Cloned, NoClone> {
             None => Err(gone(io::Error::other("it said nothing that makes sense"))),
         }
     })?;
-    let Some((child, made)) = made else {
+    let Some((child, made, room)) = made else {
         return Err(NoClone::Refused(refused.unwrap_or_default()));
     };
     let threads = made.threads.into_iter().map(|(tid, words)| stop::thread(tid, words)).collect();
     let copied = shared.filter(|_| !made.extents.is_empty());
-    Ok(Cloned { child, threads, pause: made.pause, time: made.time, extents: made.extents, copied })
+    Ok(Cloned { child, room, threads, pause: made.pause, time: made.time, extents: made.extents, copied })
 }
 
 /// Memory that this program and the helper have in common.
@@ -181,8 +182,6 @@ pub(super) struct Child {
     pub pid: i32,
     helper: i32,
     socket: UnixStream,
-    /// Given back when it has ended.
-    room: Option<Room>,
 }
 
 impl Child {
@@ -194,7 +193,6 @@ impl Child {
         let mut status = 0;
         // SAFETY: `status` is an integer that lives across the call.
         unsafe { libc::waitpid(std::mem::take(&mut self.helper), &raw mut status, 0) };
-        self.room = None;
         match words.as_deref() {
             Ok([helper::DONE, nanos]) => Ok(Duration::from_nanos(*nanos)),
             Ok([helper::NO_ROOM, ..]) => Err(Lost::NoRoom),

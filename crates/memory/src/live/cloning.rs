@@ -93,7 +93,7 @@ impl Source {
             }
             (extents.without(&failed), Some(buffer.into_map()), None, failed)
         } else {
-            let stream = Stream::new(mem, ranges, child);
+            let stream = Stream::new(mem, ranges, child, cloned.room);
             (Extents::of(&cloned.extents).all, cloned.copied, Some(stream), Vec::new())
         };
         let frozen = Frozen {

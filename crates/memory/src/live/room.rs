@@ -10,7 +10,7 @@ use super::pagemap::PAGE;
 /// About a heap full of small objects, in sixteen bytes of it five are written until the clone may go.
 const PART: u64 = 3;
 /// What is free between what is in use malloc cannot give back: of millions of lists, more would make our peak.
-const MOST: u64 = 64 << 20;
+const MOST: u64 = 48 << 20;
 /// Of what the system and the cgroups around this program have left.
 const PART_OF_WHAT_IS_LEFT: u64 = 8;
 /// Smaller than what malloc maps by itself; many, freed, are one piece at the end of its heap.

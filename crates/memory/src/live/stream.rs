@@ -2,6 +2,7 @@
 
 use super::clone::{Holder, Lost};
 use super::pagemap::PAGE;
+use super::room::Room;
 use crate::stored::Windows;
 use crate::{Fault, Why, Window};
 use rayon::prelude::*;
@@ -9,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     ranges: Vec<Range<u64>>,
     windows: Windows,
     child: Holder,
+    /// For what is written until the child has ended.
+    room: Mutex<Option<Room>>,
     /// The child has ended and all of it reads as nothing: it is not asked again. A census of many gigabytes would
     /// ask millions of times before it is told.
     gone: AtomicBool,
@@ -44,12 +47,13 @@ impl Kept {
 }
 
 impl Stream {
-    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder) -> Self {
+    pub fn new(mem: File, ranges: Vec<Range<u64>>, child: Holder, room: Option<Room>) -> Self {
         Stream {
             mem,
             ranges,
             windows: Windows::new(),
             child,
+            room: Mutex::new(room),
             gone: AtomicBool::new(false),
             kept: OnceLock::new(),
             missed: AtomicU64::new(0),
@@ -116,8 +120,9 @@ impl Stream {
             return false;
         }
         let is_new = self.kept.set(Kept { parts, bytes }).is_ok();
-        let _ = self.end();
+        let _ = self.child.end(false);
         self.windows.clear();
+        self.give_back_room();
         is_new
     }
 
@@ -159,7 +164,13 @@ impl Stream {
     }
 
     pub fn end(&self) -> Result<Duration, Lost> {
-        self.child.end(self.gone.load(Relaxed))
+        let life = self.child.end(self.gone.load(Relaxed));
+        self.give_back_room();
+        life
+    }
+
+    fn give_back_room(&self) {
+        self.room.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 }
 
