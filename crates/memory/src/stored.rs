@@ -261,9 +261,10 @@ mod tests {
         let (windows, range) = (Windows::new(), 0x10_0100..0x10_9000);
         let window = |addr| windows.around(addr, &range, &file, 100);
         let first = window(0x10_0200).unwrap();
-        assert_eq!((first.start, &*first.bytes), (0x10_0100, &bytes[100..100 + 0x3f00]));
-        let second = window(0x10_4000).unwrap();
-        assert_eq!(*second.bytes, bytes[100 + 0x3f00..100 + 0x7f00]);
+        let in_first = WINDOW as usize - 0x100;
+        assert_eq!((first.start, &*first.bytes), (0x10_0100, &bytes[100..100 + in_first]));
+        let second = window(0x10_0000 + WINDOW).unwrap();
+        assert_eq!(*second.bytes, bytes[100 + in_first..100 + in_first + WINDOW as usize]);
         file.set_len(0x4100).unwrap();
         assert!(window(0x10_8000).is_none());
         assert_eq!(stored.part(0x4000..0x5000).len(), 0);

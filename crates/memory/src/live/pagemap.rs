@@ -101,10 +101,14 @@ pub(super) fn scan(
             };
             runs.push(region.start, region.end, state);
         }
-        if arg.walk_end <= start {
+        // Of a walk that came to the end `walk_end` says where the kernel's own buffer, of 512 regions, was full last
+        // (do_pagemap_scan in fs/proc/task_mmu.c, as of 6.18).
+        let last = filled.checked_sub(1).and_then(|at| regions.get(at as usize));
+        let next = arg.walk_end.max(last.map_or(0, |region| region.end));
+        if next <= start {
             break;
         }
-        start = arg.walk_end;
+        start = next;
     }
     Ok(())
 }
@@ -259,6 +263,23 @@ mod tests {
     fn layout(runs: &Residency, start: u64) -> Vec<(u64, u64, bool)> {
         let at = |addr| (addr - start) / PAGE;
         runs.runs.iter().map(|r| (at(r.start), at(r.end), r.state.zero)).collect()
+    }
+
+    #[test]
+    fn pages_far_apart_are_told_once() {
+        // More regions than the kernel hands on at once, and than are asked for at once.
+        const REGIONS: u64 = SCAN_REGIONS as u64 + 1500;
+        let mut map = MmapMut::map_anon((2 * REGIONS * PAGE) as usize).unwrap();
+        let _ = map.advise(memmap2::Advice::NoHugePage);
+        map.iter_mut().step_by(2 * PAGE as usize).for_each(|byte| *byte = 1);
+        let start = map.as_ptr() as u64;
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        for regions in [1, 500, 513, 1500, SCAN_REGIONS as u64, REGIONS] {
+            let mut scanned = Residency::default();
+            present(&pagemap, start..start + 2 * regions * PAGE, &mut scanned).unwrap();
+            let expected: Vec<_> = (0..regions).map(|at| (2 * at, 2 * at + 1, false)).collect();
+            assert!(layout(&scanned, start) == expected, "{regions}");
+        }
     }
 
     #[test]

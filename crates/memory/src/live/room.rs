@@ -24,9 +24,10 @@ impl Room {
     /// For the clone of so many private bytes.
     pub fn before_a_clone_of(private: u64) -> Room {
         let bytes = (private / PART).min(MOST).min(headroom::available() / PART_OF_WHAT_IS_LEFT);
-        heap::keep(true);
-        let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64).map(|_| touched(PIECE)).collect();
-        drop(pieces);
+        if heap::keep_what_is_free() {
+            let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64).map(|_| touched(PIECE)).collect();
+            drop(pieces);
+        }
         Room(())
     }
 }
@@ -42,14 +43,18 @@ fn touched(bytes: usize) -> Vec<u8> {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        heap::keep(false);
+        heap::give_back_what_is_free();
     }
 }
 
 /// Other allocators than glibc's do as they like.
 #[cfg(not(target_env = "gnu"))]
 mod heap {
-    pub fn keep(_: bool) {}
+    pub fn keep_what_is_free() -> bool {
+        false
+    }
+
+    pub fn give_back_what_is_free() {}
 }
 
 #[cfg(target_env = "gnu")]
@@ -57,14 +62,17 @@ mod heap {
     /// malloc's own (`DEFAULT_TRIM_THRESHOLD`, glibc's malloc.c).
     const USUAL: i32 = 128 << 10;
 
-    /// Whether what is free at the end of the heap stays with this program.
-    pub fn keep(keep: bool) {
-        let threshold = if keep { i32::MAX } else { USUAL };
+    /// At the end of the heap, however much it is. False when malloc does not.
+    pub fn keep_what_is_free() -> bool {
         // SAFETY: sets a number, under the lock of the heap.
-        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, threshold) };
-        if !keep {
-            // SAFETY: gives back what nobody has; takes an integer.
-            unsafe { libc::malloc_trim(0) };
+        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX) == 1 }
+    }
+
+    pub fn give_back_what_is_free() {
+        // SAFETY: sets a number as above, and gives back what nobody has.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, USUAL);
+            libc::malloc_trim(0);
         }
     }
 }
