@@ -25,20 +25,22 @@ impl Room {
     pub fn before_a_clone_of(private: u64) -> Room {
         let bytes = (private / PART).min(MOST).min(headroom::available() / PART_OF_WHAT_IS_LEFT);
         if heap::keep_what_is_free() {
-            let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64).map(|_| touched(PIECE)).collect();
+            let pieces: Vec<Vec<u8>> = (0..bytes / PIECE as u64).map_while(|_| touched(PIECE)).collect();
             drop(pieces);
         }
         Room(())
     }
 }
 
-fn touched(bytes: usize) -> Vec<u8> {
-    let mut room = Vec::with_capacity(bytes);
+/// `None` where a limit is reached: then it is the room that there is.
+fn touched(bytes: usize) -> Option<Vec<u8>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(bytes).ok()?;
     for page in room.spare_capacity_mut().chunks_mut(PAGE as usize) {
         page[0].write(0);
     }
     // Or the compiler would leave out what nobody reads.
-    std::hint::black_box(room)
+    Some(std::hint::black_box(room))
 }
 
 impl Drop for Room {
