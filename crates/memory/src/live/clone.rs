@@ -69,7 +69,7 @@ pub(super) struct Order<'a> {
     pub groups: &'a Groups,
     /// The child is given up when they have less left, bytes.
     pub reserve: u64,
-    /// For what is written while the child is read, and how much there is to read.
+    /// Private bytes that a census will read, for which it has room made beforehand; 0 for none.
     pub room_for: u64,
     pub budget: Duration,
     pub patience: Duration,
@@ -78,6 +78,7 @@ pub(super) struct Order<'a> {
 /// The child, and what was found during the stop.
 pub(super) struct Cloned {
     pub child: Child,
+    /// To be kept until the child has ended.
     pub room: Option<Room>,
     pub threads: Vec<Thread>,
     pub pause: Duration,

@@ -52,8 +52,8 @@ const WINDOW: usize = 16 * 1024;
 /// (`[vvar]`, device memory) are left out, which fits smaps: it does not count them either. Says
 /// nothing on `exclusive`. [`io::ErrorKind::Unsupported`] before Linux 6.7.
 ///
-/// Where nothing `may_be_file` that is not asked: the kernel would look at the `struct page` of each (`vm_normal_page`
-/// in fs/proc/task_mmu.c), 0.1 µs a page.
+/// Whether a page is a file's is asked only where it `may_be_file`: the kernel looks at the `struct page` of each for
+/// that (`vm_normal_page` in fs/proc/task_mmu.c), 0.1 µs a page.
 pub(super) fn scan(
     pagemap: &File,
     range: Range<u64>,
@@ -89,7 +89,8 @@ pub(super) fn scan(
                 _ => return Err(error),
             }
         }
-        for region in regions.iter().take(filled as usize) {
+        let told = &regions[..regions.len().min(filled as usize)];
+        for region in told {
             let has = |bit| region.categories & bit != 0;
             let state = PageState {
                 present: has(IS_PRESENT),
@@ -103,8 +104,7 @@ pub(super) fn scan(
         }
         // Of a walk that came to the end `walk_end` says where the kernel's own buffer, of 512 regions, was full last
         // (do_pagemap_scan in fs/proc/task_mmu.c, as of 6.18).
-        let last = filled.checked_sub(1).and_then(|at| regions.get(at as usize));
-        let next = arg.walk_end.max(last.map_or(0, |region| region.end));
+        let next = arg.walk_end.max(told.last().map_or(0, |region| region.end));
         if next <= start {
             break;
         }

@@ -7,7 +7,7 @@
 use super::headroom;
 use super::pagemap::PAGE;
 
-/// About a heap full of small objects, in sixteen bytes of it five are written until the clone may go.
+/// Of a heap full of small objects, until the clone may go: a third of its bytes is written about it.
 const PART: u64 = 3;
 /// What is free between what is in use malloc cannot give back: of millions of lists, more would make our peak.
 const MOST: u64 = 48 << 20;
