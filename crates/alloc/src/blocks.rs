@@ -64,6 +64,8 @@ pub struct Span {
     carry: Option<u32>,
     /// Bytes that nested spans take from the span's last block; 0 when it holds none.
     nested: u64,
+    /// No block that begins in it takes more bytes.
+    largest: u64,
 }
 
 impl Span {
@@ -177,6 +179,12 @@ impl Blocks {
     #[inline]
     pub fn span_at(&self, addr: u64) -> Option<usize> {
         self.directory.find(addr, &self.spans)
+    }
+
+    /// May a block of so many bytes begin in the span of that index?
+    #[inline]
+    pub fn may_begin(&self, span: usize, bytes: u64) -> bool {
+        self.spans[span].largest >= bytes
     }
 
     /// Index of the span in which the block starts. Panics when `id` is not below [`len`](Self::len).

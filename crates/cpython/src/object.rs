@@ -6,8 +6,7 @@
 
 mod quick;
 
-pub use self::quick::Answer;
-use self::quick::Held;
+pub use self::quick::{Answer, Held};
 pub(crate) use self::quick::Quick;
 use crate::family::Family;
 use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
@@ -91,7 +90,6 @@ pub struct Identifier<'r, 'a, 't> {
     /// Offsets at which it may begin, ascending.
     candidates: [u64; 3],
     remote: Reader<'r>,
-    held: Held<'r>,
     /// Whether the items of a tuple are objects is asked by somebody else.
     trusts_items: bool,
 }
@@ -102,13 +100,11 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
         let gc = model.gc_head;
         let behind_head = if gc == 0 { NOWHERE } else { gc };
         let behind_all = if model.preheader_flags == 0 { NOWHERE } else { gc + crate::model::PREHEADER };
-        let held = Held::default();
         Identifier {
             types,
             model,
             candidates: [0, behind_head, behind_all],
             remote: reader,
-            held,
             trusts_items: false,
         }
     }

@@ -143,17 +143,21 @@ impl<'t> Types<'t> {
     }
 
     /// A quick no to most words: a type object is larger than any block of pymalloc, so it is static or
-    /// in a chunk of malloc that has room for it. To all words that lead to the same `arena` the answer is no.
-    fn may_be_type(&self, addr: u64, arena: &mut Range<u64>) -> bool {
-        let Some(span) = self.blocks.span_at(addr).map(|span| &self.blocks.spans()[span]) else {
-            return self.is_static(addr);
-        };
-        if span.kind.is_pymalloc() {
-            *arena = span.start..span.end;
+    /// in a chunk of malloc that has room for it. To all words that lead into the same `span` the answer is no.
+    fn may_be_type(&self, addr: u64, span: &mut Range<u64>) -> bool {
+        let Some(found) = self.blocks.span_at(addr) else { return self.is_static(addr) };
+        if !self.has_types(found) {
+            *span = self.blocks.spans()[found].start..self.blocks.spans()[found].end;
             return false;
         }
         let room = self.model.layout.type_object.size;
         self.blocks.containing(addr).is_some_and(|block| block.usable >= room)
+    }
+
+    /// May there be types in the span of that index? Whole spans of malloc's are without a chunk that has room for one.
+    fn has_types(&self, span: usize) -> bool {
+        let is_pymalloc = self.blocks.spans()[span].kind.is_pymalloc();
+        !is_pymalloc && self.blocks.may_begin(span, self.model.layout.type_object.size)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -380,10 +384,10 @@ pub struct TypeCache<'a, 't> {
     quick: Vec<Quick>,
     /// The types met last, direct-mapped by address: what most lookups end at.
     recent: [Met; RECENT],
-    /// An arena of pymalloc, in which there is none.
-    arena: Range<u64>,
-    /// Arenas that words led to last, direct-mapped by address.
-    arenas: [Range<u64>; RECENT],
+    /// What is looked at, if no type is in it.
+    here: Range<u64>,
+    /// Spans without types that words led to last, direct-mapped by address.
+    spans: [Range<u64>; RECENT],
     /// For reading type objects: keeps the caller's cursor where it is.
     reader: Reader<'a>,
 }
@@ -401,8 +405,8 @@ pub(crate) struct Met {
 /// A program has few types of which there are many objects.
 const RECENT: usize = 64;
 
-/// The smallest arenas, up to 3.9, are as large.
-const ARENA_SHIFT: u32 = 18;
+/// The smallest arenas of pymalloc, up to 3.9, are as large.
+const SPAN_SHIFT: u32 = 18;
 
 /// Type objects are some hundred bytes apart.
 #[inline]
@@ -418,15 +422,21 @@ impl<'a, 't> TypeCache<'a, 't> {
             known: FxHashMap::default(),
             quick: Vec::new(),
             recent: [Met::default(); RECENT],
-            arena: 0..0,
-            arenas: [const { 0..0 }; RECENT],
+            here: 0..0,
+            spans: [const { 0..0 }; RECENT],
             reader,
         }
     }
 
     /// Tells which arena of pymalloc is looked at: addresses in it are the most frequent words that are no types.
-    pub fn set_arena(&mut self, arena: Range<u64>) {
-        self.arena = arena;
+    pub fn look_in(&mut self, arena: Range<u64>) {
+        self.here = arena;
+    }
+
+    /// The same of a span, in which there may be types.
+    pub fn look_in_span(&mut self, span: usize) {
+        let range = &self.types.blocks.spans()[span];
+        self.here = if self.types.has_types(span) { 0..0 } else { range.start..range.end };
     }
 
     pub fn types(&self) -> &'a Types<'t> {
@@ -450,7 +460,7 @@ impl<'a, 't> TypeCache<'a, 't> {
         let slot = recent_slot(addr);
         if self.recent[slot].addr != addr || addr == 0 {
             // Most words that are no types are addresses of small blocks.
-            if self.arena.contains(&addr) {
+            if self.here.contains(&addr) {
                 return None;
             }
             self.find(addr)?;
@@ -475,8 +485,8 @@ impl<'a, 't> TypeCache<'a, 't> {
         if !self.may_be_address(addr) {
             return None;
         }
-        let arena = &mut self.arenas[(addr >> ARENA_SHIFT) as usize % RECENT];
-        if arena.contains(&addr) || !self.types.may_be_type(addr, arena) {
+        let span = &mut self.spans[(addr >> SPAN_SHIFT) as usize % RECENT];
+        if span.contains(&addr) || !self.types.may_be_type(addr, span) {
             return None;
         }
         let index = match self.known.get(&addr) {

@@ -23,7 +23,7 @@ use rustc_hash::FxHashSet;
 use wmr_alloc::{Block, Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
-use wmr_cpython::object::{Identifier, Object, Source};
+use wmr_cpython::object::{Answer, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Owned, Part};
 use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
@@ -280,13 +280,21 @@ impl Pass<'_> {
     ) -> Vec<Claim> {
         let mut claims = Vec::new();
         let mut known = known.iter().peekable();
+        types.look_in_span(span);
         let mut identifier = Identifier::new(types, self.target.reader());
         let kind = self.blocks.spans()[span].kind;
         let mut marks = marks.iter_mut();
         self.blocks.iter_span(span).for_each(|block| {
             let Some(mark) = marks.next() else { return };
-            let allocation = self.model.unpad(local, block.start, block.usable);
-            let object = self.identify(&mut identifier, local, allocation, source(kind, block.bytes));
+            let (start, bytes, source) = (block.start, block.usable, source(kind, block.bytes));
+            let held = local.around(start, bytes as usize).unwrap_or_default();
+            let answer = identifier.quickly(held.into(), start, bytes, source);
+            debug_assert!(self.is_what_it_is(answer, &mut identifier, local, start, bytes, source));
+            let object = match answer {
+                Answer::Nothing => None,
+                Answer::Object(found) => identifier.object(&found),
+                Answer::Ask => self.identify(&mut identifier, local, start, bytes, source),
+            };
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
             match &object {
@@ -361,20 +369,44 @@ impl Pass<'_> {
         mistaken.flatten_iter().collect()
     }
 
-    /// The object in an allocation, if it holds one.
-    #[inline]
+    /// The object in a block, if it holds one.
     fn identify(
         &self,
         identifier: &mut Identifier,
         reader: &mut Reader,
-        allocation: Allocation,
+        start: u64,
+        bytes: u64,
         source: Source,
     ) -> Option<Object> {
+        let allocation = self.model.unpad(reader, start, bytes);
         let object = identifier.identify(reader, allocation, source);
         if object.is_none() {
             self.meet_static_type(identifier, reader, allocation);
         }
         object
+    }
+
+    /// Is what was told quickly what is told by all questions?
+    fn is_what_it_is(
+        &self,
+        answer: Answer,
+        identifier: &mut Identifier,
+        reader: &mut Reader,
+        start: u64,
+        bytes: u64,
+        source: Source,
+    ) -> bool {
+        let mut asked = || self.identify(identifier, reader, start, bytes, source);
+        match answer {
+            Answer::Ask => true,
+            Answer::Nothing => asked().is_none(),
+            Answer::Object(found) => {
+                let object = asked();
+                let mut parts = 0;
+                object.iter().for_each(|object| self.wanted_of(reader, object, |_| parts += 1));
+                object == identifier.object(&found) && (found.owns || parts == 0)
+            }
+        }
     }
 
     /// What an object says is its own.

@@ -71,6 +71,14 @@ impl<'m> Reader<'m> {
         self.at_hand(addr).is_some_and(|bytes| bytes.len() >= 8)
     }
 
+    /// What is held or lent around `addr..addr + len`, and where it begins. `None` where that is not in one piece.
+    #[inline]
+    pub fn around(&mut self, addr: u64, len: usize) -> Option<(u64, &[u8])> {
+        let is_at_hand = |reader: &Self| reader.at_hand(addr).is_some_and(|bytes| bytes.len() >= len);
+        (is_at_hand(self) || self.held(addr, len).is_some() || self.lent(addr, len).is_some())
+            .then_some((self.start, self.near))
+    }
+
     /// Fills `buf` from `addr`, all or nothing.
     #[inline]
     pub fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {

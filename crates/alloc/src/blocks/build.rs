@@ -1,7 +1,7 @@
 //! From what each walk found to one index: settles what nests in what and numbers the blocks.
 
 use super::directory::Directory;
-use super::{Blocks, HINT_SHIFT, MALLOC_ALIGNMENT, Mark, Span, SpanKind};
+use super::{Blocks, HINT_SHIFT, HUGE, MALLOC_ALIGNMENT, Mark, Span, SpanKind};
 use crate::glibc::{Glibc, HeapWalk, Mmapped};
 use crate::pymalloc::{Arena, PyMalloc};
 
@@ -239,6 +239,7 @@ impl Joined {
             pools: 0,
             carry,
             nested: 0,
+            largest: u64::MAX,
         };
         match &raw.what {
             What::Arena(arena, state) => {
@@ -258,6 +259,10 @@ impl Joined {
                 let huge = heap.huge.iter().filter(|h| sizes.contains(&h.0));
                 blocks.huge.extend(huge.map(|h| (h.0 - sizes.start + span.data, h.1)));
                 blocks.sizes.extend_from_slice(&heap.sizes[sizes]);
+                let largest = blocks.sizes[span.data..].iter().max().copied().unwrap_or(0);
+                if largest != HUGE {
+                    span.largest = u64::from(largest) * MALLOC_ALIGNMENT;
+                }
                 progress.sizes += count as usize;
                 let first = heap.marks.partition_point(|m| m.end <= start);
                 let marks = heap.marks[first..].iter().take_while(|m| m.start < end);

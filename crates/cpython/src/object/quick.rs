@@ -1,4 +1,4 @@
-//! Objects in blocks of pymalloc, told by few questions.
+//! Objects in blocks, told by few questions.
 //!
 //! Most of a program's millions of blocks hold a `str`, a number, a container or an instance, and all speaks for it:
 //! type, reference count, size, the neighbour in the collector's list. That much is told from the bytes of the block.
@@ -83,9 +83,9 @@ impl Quick {
 
 /// Memory at hand, in which the blocks are.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Held<'r> {
-    pub start: u64,
-    pub bytes: &'r [u8],
+pub struct Held<'r> {
+    start: u64,
+    bytes: &'r [u8],
 }
 
 impl<'r> Held<'r> {
@@ -100,26 +100,34 @@ fn word(bytes: &[u8], at: u64) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at as usize..)?.first_chunk()?))
 }
 
-/// Is it a block that pymalloc would hand out for so many bytes?
-#[inline]
-fn fits(bytes: u64, block: u64, resized: bool) -> bool {
-    let need = Need { least: bytes, most: bytes, resized, terminator: 0 };
-    let allocation = Allocation { data: 0, size: block, api: Api::Untold };
-    super::fits(need, &allocation, Source::Pymalloc { block })
+impl<'r> From<(u64, &'r [u8])> for Held<'r> {
+    fn from((start, bytes): (u64, &'r [u8])) -> Self {
+        Held { start, bytes }
+    }
 }
 
-impl<'r> Identifier<'r, '_, '_> {
-    /// With the memory that [`quickly`](Self::quickly) is asked about.
-    pub fn holding(self, start: u64, bytes: &'r [u8]) -> Self {
-        // Of padded blocks nothing is told quickly.
-        let bytes = if self.model.debug.is_some() { &[] } else { bytes };
-        Identifier { held: Held { start, bytes }, ..self }
-    }
+/// Is it a block that its allocator would hand out for so many bytes?
+#[inline]
+fn fits(bytes: u64, block: u64, source: Source, resized: bool) -> bool {
+    let need = Need { least: bytes, most: bytes, resized, terminator: 0 };
+    let allocation = Allocation { data: 0, size: block, api: Api::Untold };
+    super::fits(need, &allocation, source)
+}
 
-    /// What the block of pymalloc at `start` holds.
+impl Identifier<'_, '_, '_> {
+    /// What the block at `start` holds, of so many bytes that may be used.
     #[inline]
-    pub fn quickly(&mut self, start: u64, bytes: u64) -> Answer {
-        let Some(block) = self.held.from(start).and_then(|rest| rest.get(..bytes as usize)) else {
+    pub fn quickly(&mut self, held: Held, start: u64, bytes: u64, source: Source) -> Answer {
+        let is_usual = match source {
+            Source::Pymalloc { .. } => true,
+            Source::Malloc => !self.model.pymalloc,
+            Source::Mmapped | Source::Slot => false,
+        };
+        // Of padded blocks nothing is told quickly.
+        if !is_usual || self.model.debug.is_some() {
+            return Answer::Ask;
+        }
+        let Some(block) = held.from(start).and_then(|rest| rest.get(..bytes as usize)) else {
             return Answer::Ask;
         };
         let header = self.model.layout.object.ob_type;
@@ -130,7 +138,7 @@ impl<'r> Identifier<'r, '_, '_> {
             if u64::from(met.quick.presize) != offset {
                 continue;
             }
-            let Some((linked, owns)) = self.accepts(met.quick, block, start, offset) else {
+            let Some((linked, owns)) = self.accepts(met.quick, held, block, source, start, offset) else {
                 return Answer::Ask;
             };
             let is_lone_tuple = !linked && met.quick.unlinked == Size::Tuple;
@@ -143,7 +151,15 @@ impl<'r> Identifier<'r, '_, '_> {
 
     /// Is it an instance, as all are? Whether the collector vouches for it, and whether it may own blocks.
     #[inline]
-    fn accepts(&mut self, quick: Quick, block: &[u8], start: u64, offset: u64) -> Option<(bool, bool)> {
+    fn accepts(
+        &mut self,
+        quick: Quick,
+        held: Held,
+        block: &[u8],
+        source: Source,
+        start: u64,
+        offset: u64,
+    ) -> Option<(bool, bool)> {
         let count = word(block, offset + self.model.layout.object.ob_refcnt)?;
         let is_count = match self.model.decode_refcount(count) {
             RefCount::Implausible => false,
@@ -153,27 +169,27 @@ impl<'r> Identifier<'r, '_, '_> {
         if !is_count {
             return None;
         }
-        let linked = quick.has_gc && self.is_linked(block, start, offset)?;
+        let linked = quick.has_gc && self.is_linked(held, block, start, offset)?;
         let room = block.len() as u64;
         let mut owns = quick.owns;
         let fits = match if linked { quick.linked } else { quick.unlinked } {
             Size::Ask => false,
             Size::Header => offset + self.model.layout.object.size <= room,
             Size::Fixed if linked => u64::from(quick.base) <= room,
-            Size::Fixed => fits(quick.base.into(), room, false),
+            Size::Fixed => fits(quick.base.into(), room, source, false),
             Size::Int => self.is_int(quick, block)?,
             Size::Str => {
-                owns = self.str_owns(block)?;
+                owns = self.str_owns(block, source)?;
                 true
             }
             Size::Bytes => {
                 let bytes = u64::from(quick.base).checked_add(word(block, self.model.layout.object.size)?)?;
-                fits(bytes, room, true) && block[bytes as usize - 1] == 0
+                fits(bytes, room, source, true) && block[bytes as usize - 1] == 0
             }
             Size::Tuple => {
                 let items = word(block, offset + self.model.layout.object.size)?;
                 let bytes = u64::from(quick.base).checked_add(items.checked_mul(8)?)?;
-                if linked { bytes <= room } else { fits(bytes, room, true) }
+                if linked { bytes <= room } else { self.trusts_items && fits(bytes, room, source, true) }
             }
         };
         fits.then_some((linked, owns))
@@ -182,7 +198,7 @@ impl<'r> Identifier<'r, '_, '_> {
     /// Is the object in a list of the collector? `None`: the head before it contradicts itself, or the collector is
     /// at work, or keeps its heads in the old way.
     #[inline]
-    fn is_linked(&mut self, block: &[u8], start: u64, offset: u64) -> Option<bool> {
+    fn is_linked(&mut self, held: Held, block: &[u8], start: u64, offset: u64) -> Option<bool> {
         if self.model.collecting || self.model.layout.gc_head.gc_next.is_none() {
             return None;
         }
@@ -192,7 +208,7 @@ impl<'r> Identifier<'r, '_, '_> {
             return (prev & !3 == 0).then_some(false);
         }
         let (next, prev) = (next & !3, prev & !3);
-        let near = |addr| word(self.held.from(addr)?, 0);
+        let near = |addr| word(held.from(addr)?, 0);
         let back = match near(next.wrapping_add(8)).or_else(|| near(prev)) {
             Some(back) => back,
             None => self.remote.u64(next.wrapping_add(8)).ok()?,
@@ -226,7 +242,7 @@ impl<'r> Identifier<'r, '_, '_> {
 
     /// Of a compact `str`: may it own blocks?
     #[inline]
-    fn str_owns(&self, block: &[u8]) -> Option<bool> {
+    fn str_owns(&self, block: &[u8], source: Source) -> Option<bool> {
         let ascii = self.model.layout.ascii?;
         let length = word(block, ascii.length)?;
         let state = u32::from_le_bytes(*block.get(ascii.state as usize..)?.first_chunk()?);
@@ -237,7 +253,7 @@ impl<'r> Identifier<'r, '_, '_> {
         }
         let header = if is_ascii { ascii.size } else { self.model.layout.compact?.size };
         let bytes = header + (length + 1) * kind;
-        if !fits(bytes, block.len() as u64, true) {
+        if !fits(bytes, block.len() as u64, source, true) {
             return None;
         }
         let end = block.get((bytes - kind) as usize..bytes as usize)?;

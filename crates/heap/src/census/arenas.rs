@@ -98,10 +98,9 @@ impl Pass<'_> {
         let [mut local, mut near, mut elsewhere, mut remote, mut cursor] =
             [(); 5].map(|()| Reader::new(memory));
         let range = arena.addr..arena.addr + arena.bytes;
-        types.set_arena(range.clone());
-        let (held, bytes) = memory.extent(arena.addr).unwrap_or_default();
-        let mut identifier =
-            Identifier::new(types, Reader::new(memory)).trusting_items().holding(held, bytes);
+        types.look_in(range.clone());
+        let held = memory.extent(arena.addr).unwrap_or_default();
+        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
         let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
         let (mut claims, mut wanted, mut items) = (Vec::new(), Vec::new(), Vec::new());
         let most_items = (arena.bytes / BYTES_PER_ITEM) as usize;
@@ -142,8 +141,9 @@ impl Pass<'_> {
         let mut reader = Reader::new(memory);
         arena.for_each_block(|start, bytes| {
             let owner = marks.len() as u32;
-            let answer = identifier.quickly(start, bytes);
-            debug_assert!(self.is_what_it_is(answer, &mut identifier, &mut reader, start, bytes));
+            let source = Source::Pymalloc { block: bytes };
+            let answer = identifier.quickly(held.into(), start, bytes, source);
+            debug_assert!(self.is_what_it_is(answer, &mut identifier, &mut reader, start, bytes, source));
             match answer {
                 Answer::Nothing => marks.push(Mark::NONE),
                 Answer::Object(found) => {
@@ -159,7 +159,7 @@ impl Pass<'_> {
                     }
                 }
                 Answer::Ask => {
-                    let object = self.identify_in_arena(&mut identifier, &mut reader, start, bytes);
+                    let object = self.identify(&mut identifier, &mut reader, start, bytes, source);
                     // By reference: a copy would wait for what was just written.
                     let Some(object) = object.as_ref().filter(|object| {
                         let is_lone_tuple =
@@ -181,36 +181,4 @@ impl Pass<'_> {
         seen
     }
 
-    fn identify_in_arena(
-        &self,
-        identifier: &mut Identifier,
-        reader: &mut Reader,
-        start: u64,
-        bytes: u64,
-    ) -> Option<Object> {
-        let allocation = self.model.unpad(reader, start, bytes);
-        self.identify(identifier, reader, allocation, Source::Pymalloc { block: bytes })
-    }
-
-    /// Is what was told quickly what is told by all questions?
-    fn is_what_it_is(
-        &self,
-        answer: Answer,
-        identifier: &mut Identifier,
-        reader: &mut Reader,
-        start: u64,
-        bytes: u64,
-    ) -> bool {
-        let mut asked = || self.identify_in_arena(identifier, reader, start, bytes);
-        match answer {
-            Answer::Ask => true,
-            Answer::Nothing => asked().is_none(),
-            Answer::Object(found) => {
-                let object = asked();
-                let mut parts = 0;
-                object.iter().for_each(|object| self.wanted_of(reader, object, |_| parts += 1));
-                object == identifier.object(&found) && (found.owns || parts == 0)
-            }
-        }
-    }
 }
