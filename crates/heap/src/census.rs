@@ -290,21 +290,33 @@ impl Pass<'_> {
             let held = local.around(start, bytes as usize).unwrap_or_default();
             let answer = identifier.quickly(held.into(), start, bytes, source);
             debug_assert!(self.is_what_it_is(answer, &mut identifier, local, start, bytes, source));
-            let object = match answer {
-                Answer::Nothing => None,
-                Answer::Object(found) => identifier.object(&found),
-                Answer::Ask => self.identify(&mut identifier, local, start, bytes, source),
-            };
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
+            let stands = |mark: Mark| known.is_none() || mark.is_linked();
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
-            match &object {
-                Some(object) if known.is_none() || Mark::of(object).is_linked() => {
-                    *mark = Mark::of(object);
-                    self.wanted_of(remote, object, |owned| {
-                        claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
-                    });
+            let mut claim = |object: &Object| {
+                self.wanted_of(remote, object, |owned| {
+                    claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
+                });
+            };
+            *mark = known.unwrap_or(Mark::NONE);
+            match answer {
+                Answer::Nothing => {}
+                Answer::Object(found) => {
+                    let seen = Mark::object(found.id, found.linked, found.linked);
+                    if stands(seen) {
+                        *mark = seen;
+                        if found.owns && let Some(object) = identifier.object(&found) {
+                            claim(&object);
+                        }
+                    }
                 }
-                _ => *mark = known.unwrap_or(Mark::NONE),
+                Answer::Ask => {
+                    let object = self.identify(&mut identifier, local, start, bytes, source);
+                    if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object))) {
+                        *mark = Mark::of(object);
+                        claim(object);
+                    }
+                }
             }
         });
         claims
