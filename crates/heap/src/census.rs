@@ -215,6 +215,9 @@ impl Wanted {
     }
 }
 
+/// Larger blocks are few, and read where they are looked at.
+const MOST_AT_HAND: u64 = 4096;
+
 struct Pass<'a> {
     target: &'a Target,
     model: &'a Model,
@@ -261,7 +264,10 @@ impl Pass<'_> {
         let spans = self.by_span(marks).into_iter().zip(seen).enumerate();
         shared_out(
             spans,
-            || (TypeCache::new(self.types, self.target.reader()), [(); 3].map(|()| self.target.reader())),
+            || {
+                let [of_types, local, cursor] = [(); 3].map(|()| self.target.reader());
+                (TypeCache::new(self.types, of_types), [local.linear(), cursor])
+            },
             |(types, readers), (span, (marks, seen))| match seen {
                 Some(seen) => self.number(&mut readers[0], span, marks, known_in(span), seen),
                 None => Proposed::elsewhere(self.propose_in(types, readers, span, marks, known_in(span))),
@@ -273,7 +279,7 @@ impl Pass<'_> {
     fn propose_in(
         &self,
         types: &mut TypeCache,
-        [local, remote, cursor]: &mut [Reader; 3],
+        [local, cursor]: &mut [Reader; 2],
         span: usize,
         marks: &mut [Mark],
         known: &[(u32, Mark)],
@@ -287,14 +293,15 @@ impl Pass<'_> {
         self.blocks.iter_span(span).for_each(|block| {
             let Some(mark) = marks.next() else { return };
             let (start, bytes, source) = (block.start, block.usable, source(kind, block.bytes));
-            let held = local.around(start, bytes as usize).unwrap_or_default();
+            let held = if bytes <= MOST_AT_HAND { local.around(start, bytes as usize) } else { None };
+            let held = held.unwrap_or_default();
             let answer = identifier.quickly(held.into(), start, bytes, source);
             debug_assert!(self.is_what_it_is(answer, &mut identifier, local, start, bytes, source));
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
             let stands = |mark: Mark| known.is_none() || mark.is_linked();
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
-            let mut claim = |object: &Object| {
-                self.wanted_of(remote, object, |owned| {
+            let mut claim = |local: &mut Reader, object: &Object| {
+                self.wanted_of(local, object, |owned| {
                     claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
                 });
             };
@@ -306,7 +313,7 @@ impl Pass<'_> {
                     if stands(seen) {
                         *mark = seen;
                         if found.owns && let Some(object) = identifier.object(&found) {
-                            claim(&object);
+                            claim(local, &object);
                         }
                     }
                 }
@@ -314,7 +321,7 @@ impl Pass<'_> {
                     let object = self.identify(&mut identifier, local, start, bytes, source);
                     if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object))) {
                         *mark = Mark::of(object);
-                        claim(object);
+                        claim(local, object);
                     }
                 }
             }

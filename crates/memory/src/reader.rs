@@ -5,6 +5,13 @@ const SLOTS: usize = 64;
 /// Neighbouring windows get neighbouring slots: the least a source lends out.
 const SLOT_SHIFT: u32 = 13;
 
+/// Bytes of a streamed source that a linear pass reads at once where it goes on. Twice as many each time: what jumps
+/// from one large block to the next reads little between them.
+const LEAST_STRETCH: u64 = 16 << 10;
+const MOST_STRETCH: u64 = 32 << 10;
+/// What begins so little before the end of what was read, or behind it, is where the pass goes on.
+const NEXT: u64 = 4096;
+
 fn slot(addr: u64) -> usize {
     (addr >> SLOT_SHIFT) as usize % SLOTS
 }
@@ -26,17 +33,26 @@ pub struct Reader<'m> {
     is_extent: bool,
     /// Allocated on the first read that needs it.
     windows: Vec<Option<Window>>,
+    is_linear: bool,
+    /// Of a linear pass: what was read last of where it goes on.
+    stretch: Option<Window>,
 }
 
 impl Clone for Reader<'_> {
     fn clone(&self) -> Self {
-        Reader::new(self.memory)
+        Reader { is_linear: self.is_linear, ..Reader::new(self.memory) }
     }
 }
 
 impl<'m> Reader<'m> {
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Reader { memory, start: 0, near: &[], is_extent: false, windows: Vec::new() }
+        Reader { memory, start: 0, near: &[], is_extent: false, windows: Vec::new(), is_linear: false, stretch: None }
+    }
+
+    /// The same for a linear pass. Of a streamed source more is read at once where the pass goes on, and not kept for
+    /// others; what it looks up elsewhere is.
+    pub fn linear(self) -> Self {
+        Reader { is_linear: true, ..self }
     }
 
     pub fn memory(&self) -> &'m dyn Memory {
@@ -92,7 +108,8 @@ impl<'m> Reader<'m> {
     /// Reads what is not at hand.
     #[inline(never)]
     fn read_further(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        let known = self.windows.get(slot(addr)).is_some_and(|kept| contains(kept, addr));
+        let known = contains(&self.stretch, addr)
+            || self.windows.get(slot(addr)).is_some_and(|kept| contains(kept, addr));
         if !known && let Some(bytes) = self.held(addr, buf.len()) {
             buf.copy_from_slice(bytes);
             return Ok(());
@@ -107,6 +124,9 @@ impl<'m> Reader<'m> {
 
     /// Bytes of a window that a streamed source lends.
     fn lent(&mut self, addr: u64, len: usize) -> Option<&[u8]> {
+        if self.is_linear && self.goes_on(addr, len) {
+            return self.at_hand(addr)?.get(..len);
+        }
         if self.windows.is_empty() {
             self.windows.resize(SLOTS, None);
         }
@@ -124,6 +144,31 @@ impl<'m> Reader<'m> {
         self.near = unsafe { &*std::ptr::from_ref::<[u8]>(&window.bytes) };
         (self.start, self.is_extent) = (window.start, false);
         self.at_hand(addr)?.get(..len)
+    }
+
+    /// Has the bytes at hand if they are in the stretch that was read last, or where a pass goes on.
+    fn goes_on(&mut self, addr: u64, len: usize) -> bool {
+        let has = |stretch: &Option<Window>| stretch.as_ref().is_some_and(|w| w.get(addr, len).is_some());
+        if !has(&self.stretch) {
+            let last = self.stretch.as_ref().map_or((0, 0), |w| (w.start, w.bytes.len() as u64));
+            let is_next = |(start, len): (u64, u64)| {
+                addr.wrapping_sub(start.wrapping_add(len).wrapping_sub(NEXT)) < 2 * NEXT
+            };
+            let len = match is_next(last) {
+                true => last.1.saturating_mul(2).clamp(LEAST_STRETCH, MOST_STRETCH),
+                false if is_next((self.start, self.near.len() as u64)) => LEAST_STRETCH,
+                false => return false,
+            };
+            let Some(window) = self.memory.stretch(addr, len) else { return false };
+            // It may be what was read from last.
+            (self.near, self.is_extent) = (&[], false);
+            self.stretch = Some(window);
+        }
+        let Some(window) = &self.stretch else { return false };
+        // SAFETY: as for the windows. `near` is forgotten where the stretch is replaced.
+        self.near = unsafe { &*std::ptr::from_ref::<[u8]>(&window.bytes) };
+        (self.start, self.is_extent) = (window.start, false);
+        true
     }
 
     /// A window of `len` bytes for a linear pass: borrowed where the source holds it, else read into

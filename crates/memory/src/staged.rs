@@ -44,6 +44,10 @@ impl Memory for Staged<'_> {
         self.memory.window(addr)
     }
 
+    fn stretch(&self, addr: u64, len: u64) -> Option<Window> {
+        self.memory.stretch(addr, len)
+    }
+
     fn troubles(&self) -> Vec<String> {
         self.memory.troubles()
     }

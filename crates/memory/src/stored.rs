@@ -201,7 +201,7 @@ fn refill(mut room: Arc<[u8]>, file: &File, at: u64) -> Option<Arc<[u8]>> {
 }
 
 /// Reads into memory that was not filled with zeroes first: that would take as long as the reading.
-fn fetch(file: &File, at: u64, len: usize) -> Option<Arc<[u8]>> {
+pub(crate) fn fetch(file: &File, at: u64, len: usize) -> Option<Arc<[u8]>> {
     let mut bytes = Arc::<[u8]>::new_uninit_slice(len);
     let room = Arc::get_mut(&mut bytes)?;
     let mut done = 0;

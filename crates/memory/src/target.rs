@@ -24,6 +24,12 @@ pub trait Memory: Send + Sync {
         None
     }
 
+    /// Up to `len` bytes from the page of `addr` on, lent to one cursor that goes on behind them.
+    /// `None` as for a [`window`](Self::window).
+    fn stretch(&self, addr: u64, _len: u64) -> Option<Window> {
+        self.window(addr)
+    }
+
     /// What was found broken while reading, in words: for sources that are looked into as they are read.
     fn troubles(&self) -> Vec<String> {
         Vec::new()

@@ -26,8 +26,8 @@ pub(super) fn walk(target: &Target, parts: &[Part]) -> Vec<Walked> {
         .flat_map(|(part, starts)| ranges(starts).map(move |range| (part, range)))
         .collect();
     let walk = |reader: &mut Reader, (part, range): (&Part, Range<u64>)| part.walk(reader, range);
-    let mut walked = shared_out(segments, reader, walk).into_iter();
-    let mut reader = target.reader();
+    let mut walked = shared_out(segments, || target.reader().linear(), walk).into_iter();
+    let mut reader = target.reader().linear();
     let mut join = |(part, starts): (&Part, &Vec<u64>)| {
         let mut segments = ranges(starts).zip(walked.by_ref().take(starts.len()));
         let mut all = segments.next().map(|(_, first)| first).unwrap_or_default();

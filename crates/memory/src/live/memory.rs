@@ -173,6 +173,10 @@ impl Memory for LiveMemory {
         self.stream.as_ref()?.window(addr)
     }
 
+    fn stretch(&self, addr: u64, len: u64) -> Option<Window> {
+        self.stream.as_ref()?.stretch(addr, len)
+    }
+
     fn keep(&self, ranges: Vec<Range<u64>>, room: u64) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.keep(ranges, room))
     }

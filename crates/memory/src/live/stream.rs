@@ -3,7 +3,7 @@
 use super::clone::{Holder, Lost};
 use super::pagemap::PAGE;
 use super::room::Room;
-use crate::stored::Windows;
+use crate::stored::{self, Windows};
 use crate::{Fault, Why, Window};
 use rayon::prelude::*;
 use std::fs::File;
@@ -90,11 +90,24 @@ impl Stream {
     }
 
     pub fn window(&self, addr: u64) -> Option<Window> {
+        let range = self.range_around(addr)?;
+        self.windows.around(addr, range, &self.mem, range.start)
+    }
+
+    /// Up to `len` bytes from the page of `addr` on, which are not kept for others.
+    pub fn stretch(&self, addr: u64, len: u64) -> Option<Window> {
+        let start = addr & !(PAGE - 1);
+        let end = start.checked_add(len)?.min(self.range_around(addr)?.end);
+        let bytes = stored::fetch(&self.mem, start, end.checked_sub(start)? as usize)?;
+        Some(Window { start, bytes })
+    }
+
+    /// The range that contains `addr`, as long as it is read from the clone.
+    fn range_around(&self, addr: u64) -> Option<&Range<u64>> {
         if self.gone.load(Relaxed) || self.kept.get().is_some() {
             return None;
         }
-        let range = self.range_from(addr).filter(|range| range.start <= addr)?;
-        self.windows.around(addr, range, &self.mem, range.start)
+        self.range_from(addr).filter(|range| range.start <= addr)
     }
 
     /// Copies what is in RAM of these ranges and ends the child, if they take no more than `room` bytes.
