@@ -6,8 +6,8 @@
 
 mod quick;
 
-pub use self::quick::{Answer, Held};
 pub(crate) use self::quick::Quick;
+pub use self::quick::{Answer, Held};
 use crate::family::Family;
 use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
 use crate::strings::str_shape;

@@ -20,6 +20,7 @@ use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
+use std::ops::Range;
 use wmr_alloc::{Block, Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
@@ -27,7 +28,7 @@ use wmr_cpython::object::{Answer, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Owned, Part};
 use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
-use wmr_memory::{Reader, Target, shared_out};
+use wmr_memory::{Memory, Reader, Staged, Target, shared_out};
 
 /// What every block is.
 pub struct Census {
@@ -215,9 +216,6 @@ impl Wanted {
     }
 }
 
-/// Larger blocks are few, and read where they are looked at.
-const MOST_AT_HAND: u64 = 4096;
-
 struct Pass<'a> {
     target: &'a Target,
     model: &'a Model,
@@ -264,22 +262,33 @@ impl Pass<'_> {
         let spans = self.by_span(marks).into_iter().zip(seen).enumerate();
         shared_out(
             spans,
-            || {
-                let [of_types, local, cursor] = [(); 3].map(|()| self.target.reader());
-                (TypeCache::new(self.types, of_types), [local.linear(), cursor])
-            },
-            |(types, readers), (span, (marks, seen))| match seen {
-                Some(seen) => self.number(&mut readers[0], span, marks, known_in(span), seen),
-                None => Proposed::elsewhere(self.propose_in(types, readers, span, marks, known_in(span))),
+            || (TypeCache::new(self.types, self.target.reader()), Vec::new()),
+            |(types, room), (span, (marks, seen))| match seen {
+                Some(seen) => self.number(span, marks, known_in(span), seen),
+                None => {
+                    let staged = Staged::read(&*self.target.memory, self.worth_reading(span), room);
+                    Proposed::elsewhere(self.propose_in(types, &staged, span, marks, known_in(span)))
+                }
             },
         )
+    }
+
+    /// What is read at once before the blocks of the span are looked at: all of it if they are small and many.
+    fn worth_reading(&self, span: usize) -> Range<u64> {
+        /// Of larger blocks little more than the heads is looked at.
+        const BYTES_PER_BLOCK: u64 = 8 << 10;
+        /// A heap is cut into pieces of a MiB and what remains of the last chunk.
+        const MOST: u64 = 2 << 20;
+        let (count, span) = (self.blocks.ids(span).len() as u64, &self.blocks.spans()[span]);
+        let is_worth = span.bytes() <= MOST.min(count.saturating_mul(BYTES_PER_BLOCK));
+        if is_worth { span.start..span.end } else { 0..0 }
     }
 
     /// The same of one span. What is known from elsewhere stands, but against the collector's own lists.
     fn propose_in(
         &self,
         types: &mut TypeCache,
-        [local, cursor]: &mut [Reader; 2],
+        memory: &dyn Memory,
         span: usize,
         marks: &mut [Mark],
         known: &[(u32, Mark)],
@@ -287,22 +296,22 @@ impl Pass<'_> {
         let mut claims = Vec::new();
         let mut known = known.iter().peekable();
         types.look_in_span(span);
-        let mut identifier = Identifier::new(types, self.target.reader());
+        let [mut local, mut cursor] = [(); 2].map(|()| Reader::new(memory));
+        let mut identifier = Identifier::new(types, Reader::new(memory));
         let kind = self.blocks.spans()[span].kind;
         let mut marks = marks.iter_mut();
         self.blocks.iter_span(span).for_each(|block| {
             let Some(mark) = marks.next() else { return };
             let (start, bytes, source) = (block.start, block.usable, source(kind, block.bytes));
-            let held = if bytes <= MOST_AT_HAND { local.around(start, bytes as usize) } else { None };
-            let held = held.unwrap_or_default();
+            let held = local.around(start, bytes as usize).unwrap_or_default();
             let answer = identifier.quickly(held.into(), start, bytes, source);
-            debug_assert!(self.is_what_it_is(answer, &mut identifier, local, start, bytes, source));
+            debug_assert!(self.is_what_it_is(answer, &mut identifier, &mut local, start, bytes, source));
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
             let stands = |mark: Mark| known.is_none() || mark.is_linked();
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
             let mut claim = |local: &mut Reader, object: &Object| {
                 self.wanted_of(local, object, |owned| {
-                    claims.extend(self.claim(cursor, Wanted::new(owned, block.id)));
+                    claims.extend(self.claim(&mut cursor, Wanted::new(owned, block.id)));
                 });
             };
             *mark = known.unwrap_or(Mark::NONE);
@@ -312,16 +321,18 @@ impl Pass<'_> {
                     let seen = Mark::object(found.id, found.linked, found.linked);
                     if stands(seen) {
                         *mark = seen;
-                        if found.owns && let Some(object) = identifier.object(&found) {
-                            claim(local, &object);
+                        if found.owns
+                            && let Some(object) = identifier.object(&found)
+                        {
+                            claim(&mut local, &object);
                         }
                     }
                 }
                 Answer::Ask => {
-                    let object = self.identify(&mut identifier, local, start, bytes, source);
+                    let object = self.identify(&mut identifier, &mut local, start, bytes, source);
                     if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object))) {
                         *mark = Mark::of(object);
-                        claim(local, object);
+                        claim(&mut local, object);
                     }
                 }
             }
@@ -330,14 +341,7 @@ impl Pass<'_> {
     }
 
     /// The same of an arena that was looked at before its blocks had numbers.
-    fn number(
-        &self,
-        cursor: &mut Reader,
-        span: usize,
-        marks: &mut [Mark],
-        known: &[(u32, Mark)],
-        mut seen: InArena,
-    ) -> Proposed {
+    fn number(&self, span: usize, marks: &mut [Mark], known: &[(u32, Mark)], mut seen: InArena) -> Proposed {
         let first = self.blocks.ids(span).start;
         marks.copy_from_slice(&seen.marks);
         let mut is_known = false;
@@ -360,7 +364,8 @@ impl Pass<'_> {
             (claim.block, claim.owner) = (first + claim.block, first + claim.owner);
         }
         let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
-        let elsewhere = wanted.filter_map(|wanted| self.claim(cursor, wanted)).collect();
+        let mut cursor = self.target.reader();
+        let elsewhere = wanted.filter_map(|wanted| self.claim(&mut cursor, wanted)).collect();
         seen.items.iter_mut().for_each(|(tuple, _)| *tuple += first);
         Proposed { within: seen.claims, elsewhere, items: seen.items }
     }

@@ -46,7 +46,15 @@ impl Clone for Reader<'_> {
 
 impl<'m> Reader<'m> {
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Reader { memory, start: 0, near: &[], is_extent: false, windows: Vec::new(), is_linear: false, stretch: None }
+        Reader {
+            memory,
+            start: 0,
+            near: &[],
+            is_extent: false,
+            windows: Vec::new(),
+            is_linear: false,
+            stretch: None,
+        }
     }
 
     /// The same for a linear pass. Of a streamed source more is read at once where the pass goes on, and not kept for

@@ -180,5 +180,4 @@ impl Pass<'_> {
         seen.marks = marks;
         seen
     }
-
 }
