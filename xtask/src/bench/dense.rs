@@ -10,18 +10,18 @@ use std::process::{Command, Stdio};
 /// The clone's life: ms per GiB of the target.
 const CHILD_PER_GIB: f64 = 1000.0;
 
-/// What `bench/probes/dense.py` makes, and how many: some hundred MiB each.
-const KINDS: &[(&str, u32)] = &[
-    ("object", 30_000_000),
-    ("float", 20_000_000),
-    ("int", 20_000_000),
-    ("str", 10_000_000),
-    ("tuple", 8_000_000),
-    ("list", 5_000_000),
-    ("dict", 2_000_000),
-    ("set", 2_000_000),
-    ("record", 4_000_000),
-    ("rows", 1_000_000),
+/// What `bench/probes/dense.py` makes, and how many with pymalloc and with malloc: some hundred MiB each.
+const KINDS: &[(&str, [u32; 2])] = &[
+    ("object", [30_000_000, 10_000_000]),
+    ("float", [20_000_000, 10_000_000]),
+    ("int", [20_000_000, 10_000_000]),
+    ("str", [10_000_000, 6_000_000]),
+    ("tuple", [8_000_000, 4_000_000]),
+    ("list", [5_000_000, 4_000_000]),
+    ("dict", [2_000_000, 1_500_000]),
+    ("set", [2_000_000, 1_500_000]),
+    ("record", [4_000_000, 3_000_000]),
+    ("rows", [1_000_000, 500_000]),
 ];
 
 pub fn run(runs: u32, tag: &str) -> Result<()> {
@@ -30,9 +30,11 @@ pub fn run(runs: u32, tag: &str) -> Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["", "RSS MiB", "own peak MiB", "at most", "", "clone lives ms", "at most", ""]);
-    for (kind, count) in KINDS {
+    let rows =
+        KINDS.iter().flat_map(|(kind, [most, fewer])| [(kind, most, "pymalloc"), (kind, fewer, "malloc")]);
+    for (kind, count, allocator) in rows {
         let target = python.spawn_file(&probe, |command| {
-            command.args([kind, count.to_string().as_str()]);
+            command.args([kind, count.to_string().as_str()]).env("PYTHONMALLOC", allocator);
         })?;
         let rss = rss(&target)?;
         let (mut peak, mut child) = (0, f64::INFINITY);
@@ -49,7 +51,7 @@ pub fn run(runs: u32, tag: &str) -> Result<()> {
         }
         let (most, longest) = (own_peak_limit(rss), CHILD_PER_GIB * rss as f64 / MIB / 1024.0);
         table.add_row([
-            format!("{count} × {kind}"),
+            format!("{count} × {kind}, {allocator}"),
             mib(rss),
             mib(peak),
             mib(most),
