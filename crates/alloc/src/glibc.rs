@@ -16,10 +16,9 @@ use crate::blocks::{Mark, State};
 use crate::naming::{Allocator, allocator};
 use crate::pymalloc::contiguous_end;
 use chunks::{Part, Walked};
-use free::Heaps;
+use free::{Heaps, Links};
 use layout::{FLAGS, HEAP_MAX, HEAP_PREV, HEAP_SIZE, NONCONTIGUOUS};
 use locate::{Main, Params};
-use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use wmr_memory::{Backing, Reader, Target};
@@ -63,6 +62,8 @@ pub struct Arena {
     pub fastbin_chunks: u64,
     /// Its heaps, in address order.
     pub heaps: Vec<Range<u64>>,
+    /// Of the free chunks outside of its top.
+    links: Links,
 }
 
 /// A chunk that has a mapping of its own.
@@ -193,7 +194,7 @@ pub fn find(target: &Target, skip: &[Range<u64>]) -> Result<Glibc, NotFound> {
         glibc.take(part, walk);
     }
     glibc.release(&mut reader, &addresses, &main, &candidates, params);
-    glibc.check_bins(target, main.layout);
+    glibc.check_bins(&mut reader, main.layout);
 
     let mut taken: Vec<Range<u64>> = skip.to_vec();
     taken.extend(glibc.heaps.iter().map(|h| h.start..h.end));
@@ -378,6 +379,7 @@ impl Glibc {
         arena.used_bytes += walk.used_bytes;
         arena.free_chunks += walk.free_chunks;
         arena.free_bytes += walk.free_bytes + walk.top_bytes;
+        arena.links += walk.links;
         arena.top_bytes += walk.top_bytes;
         arena.heaps.push(part.start..walk.end);
         self.heaps.extend(walk.pieces);
@@ -432,15 +434,15 @@ impl Glibc {
     }
 
     /// Chunks that are free by the next one's bit must be those in the bins.
-    fn check_bins(&mut self, target: &Target, layout: &layout::State) {
-        let wrong: Vec<&Arena> = self
-            .arenas
-            .par_iter()
-            .filter(|arena| {
-                let in_bins = free::binned(&mut target.reader(), arena.addr, layout, arena.free_chunks + 1);
-                in_bins != Some(arena.free_chunks)
+    fn check_bins(&mut self, reader: &mut Reader, layout: &layout::State) {
+        let mut is_wrong = |arena: &&Arena| {
+            let mut links = arena.links;
+            free::heads(reader, arena.addr, layout).is_none_or(|heads| {
+                links += heads;
+                !links.are_even()
             })
-            .collect();
+        };
+        let wrong: Vec<&Arena> = self.arenas.iter().filter(&mut is_wrong).collect();
         if let Some(arena) = wrong.first() {
             self.notes.push(format!(
                 "malloc: the bins of {} arenas (the first at {:#x}) do not hold just their free chunks",

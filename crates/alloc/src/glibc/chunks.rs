@@ -1,6 +1,7 @@
 //! The walk of one contiguous part of a heap, chunk by chunk.
 
 use super::HeapWalk;
+use super::free::Links;
 use super::layout::{FENCEPOST, FLAG_BITS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE, TCACHES};
 use crate::blocks::{Mark, State};
 use std::ops::Range;
@@ -43,6 +44,7 @@ pub(super) struct Walked {
     pub used_bytes: u64,
     pub free_chunks: u64,
     pub free_bytes: u64,
+    pub links: Links,
     pub top_bytes: u64,
     /// Used chunks of a size that a tcache may live in.
     pub tcaches: Vec<u64>,
@@ -180,6 +182,8 @@ impl Part {
             match self.step(reader, at, size) {
                 Step::Chunk(bytes) => {
                     let next = at + bytes;
+                    // Read before what lies behind the chunk, which may be far away.
+                    let link = reader.u64(at + 16).unwrap_or(0);
                     // Whether a chunk is in use is written in the next one; behind the end, nowhere.
                     let next_size = match next < self.end {
                         true => reader.u64(next + 8).unwrap_or(0),
@@ -195,6 +199,7 @@ impl Part {
                     } else {
                         out.free_chunks += 1;
                         out.free_bytes += bytes;
+                        out.links.add(at, link);
                     }
                     (at, size) = (next, next_size);
                     if at - piece.origin >= SPLIT {
@@ -265,6 +270,7 @@ impl Walked {
         self.used_bytes += next.used_bytes;
         self.free_chunks += next.free_chunks;
         self.free_bytes += next.free_bytes;
+        self.links += next.links;
         self.top_bytes += next.top_bytes;
         self.tcaches.append(&mut next.tcaches);
         self.lost_bytes += next.lost_bytes;

@@ -3,6 +3,7 @@
 use super::HeapWalk;
 use super::layout::{BINS, FASTBINS, FLAG_BITS, State, TCACHE_SMALL_BINS, TCACHES, Tcache};
 use crate::blocks::{CHUNK_HEADER, Mark, State as Use};
+use std::ops::AddAssign;
 use wmr_memory::Reader;
 
 /// All heaps, in address order, for random look-ups.
@@ -195,19 +196,78 @@ impl Lists<'_, '_, '_> {
     }
 }
 
-/// Chunks in the bins of an arena; `None` when a bin is damaged. Stops after `limit`.
-pub(super) fn binned(reader: &mut Reader, arena: u64, state: &State, limit: u64) -> Option<u64> {
-    let mut count = 0;
+/// Where the links of a set of chunks lead, against the chunks themselves: nothing is left where each chunk is linked
+/// to just once. Millions of chunks are compared so without following their lists through all of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Links(u64);
+
+impl Links {
+    /// Adds a chunk, or the head of a bin, and what it is linked to.
+    pub fn add(&mut self, chunk: u64, link: u64) {
+        // Sums of the addresses alone would be equal for other sets too.
+        let mixed = |addr: u64| {
+            let mixed = addr.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+        };
+        self.0 = self.0.wrapping_add(mixed(link)).wrapping_sub(mixed(chunk));
+    }
+
+    pub fn are_even(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl AddAssign for Links {
+    fn add_assign(&mut self, other: Links) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+/// The links of an arena's bins: each head looks like a chunk, in front of its first one. `None`: it cannot be read.
+pub(super) fn heads(reader: &mut Reader, arena: u64, state: &State) -> Option<Links> {
+    let mut links = Links::default();
     for bin in 0..BINS {
         let head = arena + state.bins + 16 * bin - 16;
-        let mut at = reader.u64(head + 16).ok()?;
-        while at != head {
-            if count == limit || at == 0 {
-                return None;
-            }
-            count += 1;
-            at = reader.u64(at.wrapping_add(16)).ok()?;
+        links.add(head, reader.u64(head + 16).ok()?);
+    }
+    Some(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn linked(pairs: impl Iterator<Item = (u64, u64)>) -> bool {
+        let mut links = Links::default();
+        pairs.for_each(|(chunk, link)| links.add(chunk, link));
+        links.are_even()
+    }
+
+    proptest! {
+        #[test]
+        fn links_are_even_where_each_chunk_is_linked_to_once(
+            chunks in prop::collection::btree_set(1u64..1 << 40, 2..50),
+            turn in any::<prop::sample::Index>(),
+            other in any::<u64>(),
+        ) {
+            let chunks: Vec<u64> = chunks.into_iter().map(|chunk| chunk * 16).collect();
+            let mut next = chunks.clone();
+            let at = turn.index(chunks.len());
+            next.rotate_left(at);
+            let pairs = |next: &[u64]| linked(chunks.iter().copied().zip(next.iter().copied()));
+            prop_assert!(pairs(&next));
+            // One is linked to what is none of them, or to what another one leads to: also where sums stay the same.
+            let mut wrong = next.clone();
+            wrong[at] = other | 1;
+            prop_assert!(!pairs(&wrong));
+            wrong[at] = next[(at + 1) % next.len()];
+            prop_assert!(!pairs(&wrong));
+            let mut moved = next;
+            moved[0] += 16;
+            moved[1] -= 16;
+            let same = moved.iter().all(|chunk| chunks.contains(chunk));
+            prop_assert!(same || !pairs(&moved));
         }
     }
-    Some(count)
 }
