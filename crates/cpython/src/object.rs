@@ -56,6 +56,13 @@ pub struct Object {
     pub tracked: bool,
 }
 
+impl Object {
+    /// Only its items can tell whether it is the tuple that it seems to be.
+    pub fn is_lone_tuple(&self) -> bool {
+        self.shape.family == Family::Tuple && self.evidence != Evidence::Linked
+    }
+}
+
 /// The same, as it is found: 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -68,7 +75,7 @@ pub struct Found {
     pub linked: bool,
     /// There may be blocks of its own.
     pub owns: bool,
-    /// Only its items can tell whether it is the tuple that it seems to be.
+    /// [`Object::is_lone_tuple`]
     pub is_lone_tuple: bool,
 }
 

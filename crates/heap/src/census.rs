@@ -10,18 +10,20 @@
 
 mod arenas;
 mod looked;
+mod tuples;
 mod words;
 
+use self::arenas::InArena;
 pub use self::arenas::Seen;
-use self::arenas::{InArena, Item};
 pub(crate) use self::looked::Looked;
+use self::tuples::{Item, Tuples};
 use crate::claims::{Claim, NOBODY};
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use std::ops::Range;
-use wmr_alloc::{Block, Blocks, SpanKind};
+use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
 use wmr_cpython::object::{Answer, Identifier, Object, Source};
@@ -192,6 +194,8 @@ struct Proposed {
     /// Claims within the arena, of which the marks tell.
     within: Vec<Claim>,
     elsewhere: Vec<Claim>,
+    /// Id of the span's first block.
+    first: u32,
     items: Vec<Item>,
 }
 
@@ -267,7 +271,7 @@ impl Pass<'_> {
                 Some(seen) => self.number(span, marks, known_in(span), seen),
                 None => {
                     let staged = Staged::read(&*self.target.memory, self.worth_reading(span), room);
-                    Proposed::elsewhere(self.propose_in(types, &staged, span, marks, known_in(span)))
+                    self.propose_in(types, &staged, span, marks, known_in(span))
                 }
             },
         )
@@ -292,13 +296,15 @@ impl Pass<'_> {
         span: usize,
         marks: &mut [Mark],
         known: &[(u32, Mark)],
-    ) -> Vec<Claim> {
+    ) -> Proposed {
         let mut claims = Vec::new();
         let mut known = known.iter().peekable();
         types.look_in_span(span);
         let [mut local, mut cursor] = [(); 2].map(|()| Reader::new(memory));
-        let mut identifier = Identifier::new(types, Reader::new(memory));
-        let kind = self.blocks.spans()[span].kind;
+        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
+        let (first, range) = (self.blocks.ids(span).start, &self.blocks.spans()[span]);
+        let kind = range.kind;
+        let mut tuples = Tuples::new(memory, range.start..range.end);
         let mut marks = marks.iter_mut();
         self.blocks.iter_span(span).for_each(|block| {
             let Some(mark) = marks.next() else { return };
@@ -319,7 +325,10 @@ impl Pass<'_> {
                 Answer::Nothing => {}
                 Answer::Object(found) => {
                     let seen = Mark::object(found.id, found.linked, found.linked);
-                    if stands(seen) {
+                    if stands(seen)
+                        && (!found.is_lone_tuple
+                            || tuples.stands(self, identifier.types, found.addr, block.id - first))
+                    {
                         *mark = seen;
                         if found.owns
                             && let Some(object) = identifier.object(&found)
@@ -330,14 +339,17 @@ impl Pass<'_> {
                 }
                 Answer::Ask => {
                     let object = self.identify(&mut identifier, &mut local, start, bytes, source);
-                    if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object))) {
+                    if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object)))
+                        && (!object.is_lone_tuple()
+                            || tuples.stands(self, identifier.types, object.addr, block.id - first))
+                    {
                         *mark = Mark::of(object);
                         claim(&mut local, object);
                     }
                 }
             }
         });
-        claims
+        Proposed { elsewhere: claims, first, items: tuples.items, ..Proposed::default() }
     }
 
     /// The same of an arena that was looked at before its blocks had numbers.
@@ -366,31 +378,7 @@ impl Pass<'_> {
         let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
         let mut cursor = self.target.reader();
         let elsewhere = wanted.filter_map(|wanted| self.claim(&mut cursor, wanted)).collect();
-        seen.items.iter_mut().for_each(|(tuple, _)| *tuple += first);
-        Proposed { within: seen.claims, elsewhere, items: seen.items }
-    }
-
-    /// Of the tuples those whose items are no objects.
-    fn mistaken_tuples(&self, proposed: &[Proposed], marks: &[Mark]) -> Vec<u32> {
-        let presizes = self.types.presizes();
-        let begin = || (TypeCache::new(self.types, self.target.reader()), self.target.reader());
-        let is_object = |types: &mut TypeCache, reader: &mut Reader, item: u64| {
-            let begins_one = |block: Block| {
-                let presize = presizes.get(marks[block.id as usize].as_object()? as usize)?;
-                Some(block.start + u64::from(*presize) == item)
-            };
-            // What is an object already need not be read.
-            self.blocks.containing(item).and_then(begins_one) == Some(true)
-                || types.type_of(reader, item).is_some()
-        };
-        let mistaken = proposed.par_iter().flat_map_iter(|proposed| &proposed.items).map_init(
-            begin,
-            |(types, reader), &(tuple, item)| {
-                let stands = marks[tuple as usize].as_object().is_none() || is_object(types, reader, item);
-                (!stands).then_some(tuple)
-            },
-        );
-        mistaken.flatten_iter().collect()
+        Proposed { within: seen.claims, elsewhere, first, items: seen.items }
     }
 
     /// The object in a block, if it holds one.

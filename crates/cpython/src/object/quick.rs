@@ -190,7 +190,7 @@ impl Identifier<'_, '_, '_> {
             Size::Tuple => {
                 let items = word(block, offset + self.model.layout.object.size)?;
                 let bytes = u64::from(quick.base).checked_add(items.checked_mul(8)?)?;
-                if linked { bytes <= room } else { self.trusts_items && fits(bytes, room, source, true) }
+                if linked { bytes <= room } else { fits(bytes, room, source, true) }
             }
         };
         fits.then_some((linked, owns))

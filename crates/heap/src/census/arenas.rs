@@ -1,15 +1,15 @@
 //! Objects in pymalloc's arenas, looked at while the pools are walked and the arena is at hand. Blocks have no numbers
 //! yet: what an object claims is kept by address.
 
+use super::tuples::{Item, Tuples};
 use super::{Pass, Wanted};
 use crate::claims::Claim;
 use crate::marks::Mark;
 use wmr_alloc::glibc::Glibc;
 use wmr_alloc::pymalloc::{Arena, Arenas, PyMalloc, Within};
 use wmr_alloc::{Blocks, Span, TooManyBlocks};
-use wmr_cpython::family::Family;
 use wmr_cpython::model::Model;
-use wmr_cpython::object::{Answer, Evidence, Identifier, Object, Source, sampled_items};
+use wmr_cpython::object::{Answer, Identifier, Object, Source};
 use wmr_cpython::types::{self, TypeCache, Types};
 use wmr_memory::{Memory, Reader, Target};
 
@@ -19,12 +19,6 @@ pub struct Seen {
     pub(super) types: types::Known,
     arenas: Vec<InArena>,
 }
-
-/// A tuple that nothing vouches for, and an item of it in another arena.
-pub(super) type Item = (u32, u64);
-
-/// For one such item, so many bytes of the arena: what is beyond it is looked up at once, wherever it is.
-const BYTES_PER_ITEM: u64 = 256;
 
 /// What was seen in one arena.
 pub(super) struct InArena {
@@ -36,7 +30,6 @@ pub(super) struct InArena {
     pub claims: Vec<Claim>,
     /// What is claimed elsewhere, with the owners' places in `marks`.
     pub wanted: Vec<Wanted>,
-    /// By place in `marks`.
     pub items: Vec<Item>,
 }
 
@@ -95,36 +88,14 @@ impl InArena {
 
 impl Pass<'_> {
     fn look_at(&self, types: &mut TypeCache, memory: &dyn Memory, arena: &Arena) -> InArena {
-        let [mut local, mut near, mut elsewhere, mut remote, mut cursor] =
-            [(); 5].map(|()| Reader::new(memory));
+        let [mut remote, mut cursor] = [(); 2].map(|()| Reader::new(memory));
         let range = arena.addr..arena.addr + arena.bytes;
         types.look_in(range.clone());
         let held = memory.extent(arena.addr).unwrap_or_default();
         let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
         let mut marks: Vec<Mark> = Vec::with_capacity(arena.used_blocks as usize);
-        let (mut claims, mut wanted, mut items) = (Vec::new(), Vec::new(), Vec::new());
-        let most_items = (arena.bytes / BYTES_PER_ITEM) as usize;
-        let is_in_arena =
-            |addr| self.blocks.span_at(addr).is_some_and(|at| self.blocks.spans()[at].kind.is_pymalloc());
-        // Does a tuple that nothing vouches for stand, as far as can be told here?
-        let mut stands = |types: &mut TypeCache, tuple, owner| {
-            let others = items.len();
-            let is_item = |item| match range.contains(&item) {
-                true => types.type_of(&mut near, item).is_some(),
-                false if items.len() < most_items && is_in_arena(item) => {
-                    items.push((owner, item));
-                    true
-                }
-                false => types.type_of(&mut elsewhere, item).is_some(),
-            };
-            let sampled = sampled_items(self.model, &mut local, tuple);
-            let stands =
-                sampled.is_some_and(|items| items.into_iter().filter(|item| *item != 0).all(is_item));
-            if !stands {
-                items.truncate(others);
-            }
-            stands
-        };
+        let (mut claims, mut wanted) = (Vec::new(), Vec::new());
+        let mut tuples = Tuples::new(memory, range.clone());
         let within = Within::new(arena);
         let mut claim = |object: &Object, owner| {
             self.wanted_of(&mut remote, object, |owned| {
@@ -147,7 +118,7 @@ impl Pass<'_> {
             match answer {
                 Answer::Nothing => marks.push(Mark::NONE),
                 Answer::Object(found) => {
-                    if found.is_lone_tuple && !stands(identifier.types, found.addr, owner) {
+                    if found.is_lone_tuple && !tuples.stands(self, identifier.types, found.addr, owner) {
                         marks.push(Mark::NONE);
                         return;
                     }
@@ -162,9 +133,7 @@ impl Pass<'_> {
                     let object = self.identify(&mut identifier, &mut reader, start, bytes, source);
                     // By reference: a copy would wait for what was just written.
                     let Some(object) = object.as_ref().filter(|object| {
-                        let is_lone_tuple =
-                            object.shape.family == Family::Tuple && object.evidence != Evidence::Linked;
-                        !is_lone_tuple || stands(identifier.types, object.addr, owner)
+                        !object.is_lone_tuple() || tuples.stands(self, identifier.types, object.addr, owner)
                     }) else {
                         marks.push(Mark::NONE);
                         return;
@@ -174,8 +143,14 @@ impl Pass<'_> {
                 }
             }
         });
-        let mut seen =
-            InArena { start: arena.addr, end: range.end, marks: Vec::new(), claims, wanted, items };
+        let mut seen = InArena {
+            start: arena.addr,
+            end: range.end,
+            marks: Vec::new(),
+            claims,
+            wanted,
+            items: tuples.items,
+        };
         seen.mark_claims(&mut marks);
         seen.marks = marks;
         seen
