@@ -12,6 +12,7 @@ use crate::family::Family;
 use crate::model::{Allocation, Api, Managed, Model, RefCount, flags};
 use crate::strings::str_shape;
 use crate::types::{Shape, TypeCache, TypeId};
+use std::ops::Range;
 use wmr_memory::Reader;
 
 /// Objects above this go to malloc (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
@@ -99,6 +100,8 @@ pub struct Identifier<'r, 'a, 't> {
     remote: Reader<'r>,
     /// Whether the items of a tuple are objects is asked by somebody else.
     trusts_items: bool,
+    /// Whether neighbours in the collector's lists point back that both are beyond this is asked by somebody else.
+    trusted_beyond: Range<u64>,
 }
 
 impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
@@ -113,7 +116,14 @@ impl<'r, 'a, 't> Identifier<'r, 'a, 't> {
             candidates: [0, behind_head, behind_all],
             remote: reader,
             trusts_items: false,
+            trusted_beyond: 0..0,
         }
+    }
+
+    /// The same, in what [`quickly`](Self::quickly) tells from now on, for whoever compares what neighbours in the
+    /// collector's lists say of each other, if both are beyond `range`. Nothing is trusted beyond an empty one.
+    pub fn trust_links_beyond(&mut self, range: Range<u64>) {
+        self.trusted_beyond = range;
     }
 
     /// The same for whoever asks whether [`sampled_items`] of tuples are objects: they lie anywhere in memory.

@@ -9,12 +9,14 @@
 //! depend on the number of threads.
 
 mod arenas;
+mod links;
 mod looked;
 mod tuples;
 mod words;
 
 use self::arenas::InArena;
 pub use self::arenas::Seen;
+use self::links::{Links, SpanLinks, Undecided};
 pub(crate) use self::looked::Looked;
 use self::tuples::{Item, Tuples};
 use crate::claims::{Claim, NOBODY};
@@ -197,6 +199,7 @@ struct Proposed {
     /// Id of the span's first block.
     first: u32,
     items: Vec<Item>,
+    undecided: Vec<Undecided>,
 }
 
 impl Proposed {
@@ -258,23 +261,28 @@ impl Pass<'_> {
         known: &[(u32, Mark)],
         seen: Vec<Option<InArena>>,
     ) -> Vec<Proposed> {
+        let links = self.links();
         let known_in = |span| {
             let [start, end] = [self.blocks.ids(span).start, self.blocks.ids(span).end]
                 .map(|id| known.partition_point(|(known, _)| *known < id));
             &known[start..end]
         };
         let spans = self.by_span(marks).into_iter().zip(seen).enumerate();
-        shared_out(
+        let mut proposed = shared_out(
             spans,
             || (TypeCache::new(self.types, self.target.reader()), Vec::new()),
             |(types, room), (span, (marks, seen))| match seen {
                 Some(seen) => self.number(span, marks, known_in(span), seen),
                 None => {
                     let staged = Staged::read(&*self.target.memory, self.worth_reading(span), room);
-                    self.propose_in(types, &staged, span, marks, known_in(span))
+                    self.propose_in(types, &staged, links.as_ref(), span, marks, known_in(span))
                 }
             },
-        )
+        );
+        if let Some(links) = links {
+            self.decide(&links, &mut proposed, marks, known);
+        }
+        proposed
     }
 
     /// What is read at once before the blocks of the span are looked at: all of it if they are small and many.
@@ -293,6 +301,7 @@ impl Pass<'_> {
         &self,
         types: &mut TypeCache,
         memory: &dyn Memory,
+        links: Option<&Links>,
         span: usize,
         marks: &mut [Mark],
         known: &[(u32, Mark)],
@@ -305,13 +314,23 @@ impl Pass<'_> {
         let (first, range) = (self.blocks.ids(span).start, &self.blocks.spans()[span]);
         let kind = range.kind;
         let mut tuples = Tuples::new(memory, range.start..range.end);
+        let mut links = SpanLinks::new(links, range.start..range.end, self.model.gc_head);
         let mut marks = marks.iter_mut();
         self.blocks.iter_span(span).for_each(|block| {
             let Some(mark) = marks.next() else { return };
             let (start, bytes, source) = (block.start, block.usable, source(kind, block.bytes));
+            identifier.trust_links_beyond(links.trusted_beyond());
             let held = local.around(start, bytes as usize).unwrap_or_default();
             let answer = identifier.quickly(held.into(), start, bytes, source);
-            debug_assert!(self.is_what_it_is(answer, &mut identifier, &mut local, start, bytes, source));
+            let mut is_undecided = false;
+            if let Answer::Object(found) = answer
+                && found.linked
+            {
+                is_undecided = links.note(&mut local, found.addr, block.id - first);
+            }
+            debug_assert!(
+                is_undecided || self.is_what_it_is(answer, &mut identifier, &mut local, start, bytes, source)
+            );
             let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
             let stands = |mark: Mark| known.is_none() || mark.is_linked();
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
@@ -345,11 +364,20 @@ impl Pass<'_> {
                     {
                         *mark = Mark::of(object);
                         claim(&mut local, object);
+                        if mark.is_linked() {
+                            links.note(&mut local, object.addr, block.id - first);
+                        }
                     }
                 }
             }
         });
-        Proposed { elsewhere: claims, first, items: tuples.items, ..Proposed::default() }
+        Proposed {
+            elsewhere: claims,
+            first,
+            items: tuples.items,
+            undecided: links.undecided,
+            ..Proposed::default()
+        }
     }
 
     /// The same of an arena that was looked at before its blocks had numbers.
@@ -378,7 +406,7 @@ impl Pass<'_> {
         let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
         let mut cursor = self.target.reader();
         let elsewhere = wanted.filter_map(|wanted| self.claim(&mut cursor, wanted)).collect();
-        Proposed { within: seen.claims, elsewhere, first, items: seen.items }
+        Proposed { within: seen.claims, elsewhere, first, items: seen.items, undecided: Vec::new() }
     }
 
     /// The object in a block, if it holds one.

@@ -212,9 +212,15 @@ impl Identifier<'_, '_, '_> {
         let near = |addr| word(held.from(addr)?, 0);
         let back = match near(next.wrapping_add(8)).or_else(|| near(prev)) {
             Some(back) => back,
+            None if self.is_trusted(next) && self.is_trusted(prev) => return Some(true),
             None => self.remote.u64(next.wrapping_add(8)).ok()?,
         };
         (back & !3 == start + before).then_some(true)
+    }
+
+    #[inline]
+    fn is_trusted(&self, neighbour: u64) -> bool {
+        !self.trusted_beyond.is_empty() && !self.trusted_beyond.contains(&neighbour)
     }
 
     #[inline]
