@@ -3,7 +3,7 @@
 //! Extents come from the owner (a list's `allocated`, a set's mask, a deque's ends), never from the
 //! block's size: past `ob_size` a list still holds the pointers of items that were popped.
 
-use crate::dicts::{keys_table, table_of_two};
+use crate::dicts::{KeysTable, keys_table, table_of_two};
 use crate::family::Family;
 use crate::model::{Managed, Model, flags};
 use crate::object::Object;
@@ -135,6 +135,27 @@ pub fn owned(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn Fn
     }
 }
 
+/// The address of a dict's table, if that is all that the dict owns: for whoever calls [`table_owned`] later, as the
+/// table says itself how large it is and may lie far from the dict.
+pub fn sole_table(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
+    let l = &model.layout.dict;
+    let is_sole = object.shape.family == Family::Dict && object.shape.flags & flags::MANAGED_DICT == 0;
+    if !is_sole || model.is_two() || reader.u64(object.addr + l.ma_values?).ok()? != 0 {
+        return None;
+    }
+    reader.u64(object.addr + l.ma_keys?).ok()
+}
+
+/// What [`owned`] says of such a dict.
+pub fn table_owned(model: &Model, reader: &mut Reader, keys: u64) -> Option<Owned> {
+    let table = keys_table(model, reader, keys)?;
+    Some(Owned { part: table_part(&table), addr: keys, bytes: table.bytes })
+}
+
+fn table_part(table: &KeysTable) -> Part {
+    if table.refcount != 1 { Part::SharedKeys } else { Part::DictKeys }
+}
+
 fn parts(model: &Model, reader: &mut Reader, object: &Object, give: Give) -> Option<()> {
     let l = &model.layout;
     let addr = object.addr;
@@ -264,7 +285,7 @@ fn dict_parts(model: &Model, reader: &mut Reader, addr: u64, give: Give) -> Opti
     }
     let keys = reader.u64(addr + l.ma_keys?).ok()?;
     let table = keys_table(model, reader, keys)?;
-    give(if table.refcount != 1 { Part::SharedKeys } else { Part::DictKeys }, keys, table.bytes);
+    give(table_part(&table), keys, table.bytes);
     let values = reader.u64(addr + l.ma_values?).ok()?;
     if values != 0 {
         give(Part::DictValues, values, 8 * split_values(model, reader, &table));

@@ -9,6 +9,7 @@
 //! depend on the number of threads.
 
 mod arenas;
+mod far;
 mod links;
 mod looked;
 mod tuples;
@@ -16,9 +17,10 @@ mod words;
 
 use self::arenas::InArena;
 pub use self::arenas::Seen;
+use self::far::{BYTES_PER_FAR, Far};
 use self::links::{Links, SpanLinks, Undecided};
 pub(crate) use self::looked::Looked;
-use self::tuples::{Item, Tuples};
+use self::tuples::Tuples;
 use crate::claims::{Claim, NOBODY};
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
@@ -198,7 +200,10 @@ struct Proposed {
     elsewhere: Vec<Claim>,
     /// Id of the span's first block.
     first: u32,
-    items: Vec<Item>,
+    /// Tuples' items.
+    items: Vec<Far>,
+    /// Dicts' tables.
+    tables: Vec<Far>,
     undecided: Vec<Undecided>,
 }
 
@@ -279,6 +284,8 @@ impl Pass<'_> {
                 }
             },
         );
+        let tables = self.claims_of_tables(&mut proposed);
+        proposed.extend(tables);
         if let Some(links) = links {
             self.decide(&links, &mut proposed, marks, known);
         }
@@ -314,6 +321,8 @@ impl Pass<'_> {
         let (first, range) = (self.blocks.ids(span).start, &self.blocks.spans()[span]);
         let kind = range.kind;
         let mut tuples = Tuples::new(memory, range.start..range.end);
+        let mut tables = Vec::new();
+        let most_tables = (range.bytes() / BYTES_PER_FAR) as usize;
         let mut links = SpanLinks::new(links, range.start..range.end, self.model.gc_head);
         let mut marks = marks.iter_mut();
         self.blocks.iter_span(span).for_each(|block| {
@@ -335,6 +344,14 @@ impl Pass<'_> {
             let stands = |mark: Mark| known.is_none() || mark.is_linked();
             // By reference, and what is iterated over from within: a copy would wait for what was just written.
             let mut claim = |local: &mut Reader, object: &Object| {
+                if tables.len() < most_tables
+                    && let Some(keys) = owns::sole_table(self.model, local, object)
+                    && !(range.start..range.end).contains(&keys)
+                    && let Some(table) = Far::new(block.id - first, keys)
+                {
+                    tables.push(table);
+                    return;
+                }
                 self.wanted_of(local, object, |owned| {
                     claims.extend(self.claim(&mut cursor, Wanted::new(owned, block.id)));
                 });
@@ -375,6 +392,7 @@ impl Pass<'_> {
             elsewhere: claims,
             first,
             items: tuples.items,
+            tables,
             undecided: links.undecided,
             ..Proposed::default()
         }
@@ -406,7 +424,7 @@ impl Pass<'_> {
         let wanted = seen.wanted.iter().map(|wanted| Wanted { owner: first + wanted.owner, ..*wanted });
         let mut cursor = self.target.reader();
         let elsewhere = wanted.filter_map(|wanted| self.claim(&mut cursor, wanted)).collect();
-        Proposed { within: seen.claims, elsewhere, first, items: seen.items, undecided: Vec::new() }
+        Proposed { within: seen.claims, elsewhere, first, items: seen.items, ..Proposed::default() }
     }
 
     /// The object in a block, if it holds one.

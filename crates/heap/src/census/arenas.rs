@@ -1,7 +1,8 @@
 //! Objects in pymalloc's arenas, looked at while the pools are walked and the arena is at hand. Blocks have no numbers
 //! yet: what an object claims is kept by address.
 
-use super::tuples::{Item, Tuples};
+use super::far::Far;
+use super::tuples::Tuples;
 use super::{Pass, Wanted};
 use crate::claims::Claim;
 use crate::marks::Mark;
@@ -30,7 +31,7 @@ pub(super) struct InArena {
     pub claims: Vec<Claim>,
     /// What is claimed elsewhere, with the owners' places in `marks`.
     pub wanted: Vec<Wanted>,
-    pub items: Vec<Item>,
+    pub items: Vec<Far>,
 }
 
 impl Seen {
