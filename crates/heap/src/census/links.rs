@@ -26,8 +26,8 @@ pub(super) struct Undecided {
     sum: u32,
 }
 
-/// 2 MiB of sums: a pair that does not match casts doubt on the pairs that share its sum.
-const SUMS_BITS: u32 = 18;
+/// Half a MiB of sums, which stay in a processor's cache: a pair that does not match casts doubt on the pairs that share its sum.
+const SUMS_BITS: u32 = 16;
 /// For one undecided object so many bytes of the span: what is beyond it is looked up at once.
 const BYTES_PER_LINK: u64 = 128;
 

@@ -67,8 +67,10 @@ impl Pass<'_> {
                 let presize = presizes.get(marks[block.id as usize].as_object()? as usize)?;
                 Some(block.start + u64::from(*presize) == item)
             };
-            // What is an object already need not be read.
-            self.blocks.containing(item).and_then(begins_one) == Some(true)
+            // What is an object already need not be read; of most it is the block that begins there.
+            let first = self.blocks.at(item).and_then(|id| marks[id as usize].as_object());
+            first.is_some_and(|ty| presizes.get(ty as usize) == Some(&0))
+                || self.blocks.containing(item).and_then(begins_one) == Some(true)
                 || types.type_of(reader, item).is_some()
         };
         let items = proposed
