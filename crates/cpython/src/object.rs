@@ -16,7 +16,7 @@ use std::ops::Range;
 use wmr_memory::Reader;
 
 /// Objects above this go to malloc (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
-const SMALL_REQUEST: u64 = 512;
+pub const SMALL_REQUEST: u64 = 512;
 
 /// No object lies lower (`vm.mmap_min_addr`).
 const LEAST_ADDRESS: u64 = 0x1_0000;

@@ -84,7 +84,7 @@ pub(crate) fn name(
     native.reach(objects.iter().map(|o| o.block).chain(instances).chain(structures).collect());
     // What these point to has room that was never written.
     native.reach_once(&libraries);
-    native.reach_from_images(python);
+    native.reach_from_images(python, model.is_none_or(|model| model.pymalloc));
     native.reach_at_last();
     native.give_to_owners();
     native.describe_the_rest();

@@ -12,11 +12,9 @@ use wmr_testing::{Interpreter, Kind, gcore, interpreters, kernel_core};
 const SCRIPT: &str = include_str!("truth/everything.py");
 
 /// What a capture of the script on one interpreter gets wrong.
-fn differences(python: &Interpreter, malloc: Option<&str>, how: How) -> Vec<String> {
+fn differences(python: &Interpreter, variables: &[(&str, &str)], how: How) -> Vec<String> {
     let started = python.spawn_with(SCRIPT, |command| {
-        if let Some(malloc) = malloc {
-            command.env("PYTHONMALLOC", malloc);
-        }
+        command.envs(variables.iter().copied());
     });
     let process = match started {
         Ok(process) => process,
@@ -46,12 +44,12 @@ enum How {
 }
 
 /// Compares every interpreter that `choose` takes; panics with all that differs.
-fn matrix(how: How, malloc: Option<&str>, choose: impl Fn(&Interpreter) -> bool) {
+fn matrix(how: How, variables: &[(&str, &str)], choose: impl Fn(&Interpreter) -> bool) {
     let mut wrong = Vec::new();
     let mut covered = 0;
     for python in interpreters().iter().filter(|p| choose(p)) {
-        eprintln!("{} ({:?}), {how:?}, {malloc:?}", python.version, python.kind);
-        let found = differences(python, malloc, how);
+        eprintln!("{} ({:?}), {how:?}, {variables:?}", python.version, python.kind);
+        let found = differences(python, variables, how);
         wrong.extend(
             found.iter().take(20).map(|line| format!("{} {:?}: {line}", python.version, python.kind)),
         );
@@ -68,36 +66,52 @@ fn sampled(python: &Interpreter) -> bool {
 
 #[test]
 fn live_counts_and_sizes_are_the_targets_own() {
-    matrix(How::Live, None, |_| true);
+    matrix(How::Live, &[], |_| true);
 }
 
 #[test]
 fn counts_in_a_gcore_are_the_targets_own() {
-    matrix(How::Gcore, None, |_| true);
+    matrix(How::Gcore, &[], |_| true);
 }
 
 #[test]
 fn counts_in_a_kernel_core_are_the_targets_own() {
-    matrix(How::KernelCore, None, |p| sampled(p) && p.tag != "3.8");
+    matrix(How::KernelCore, &[], |p| sampled(p) && p.tag != "3.8");
 }
 
 #[test]
 fn counts_under_the_debug_allocator_are_the_targets_own() {
-    matrix(How::Live, Some("debug"), sampled);
+    matrix(How::Live, &[("PYTHONMALLOC", "debug")], sampled);
 }
 
 #[test]
 fn counts_without_pymalloc_are_the_targets_own() {
-    matrix(How::Live, Some("malloc"), sampled);
+    matrix(How::Live, &[("PYTHONMALLOC", "malloc")], sampled);
+}
+
+/// What belongs together lies far apart.
+#[test]
+fn counts_in_a_heap_that_has_lived_are_the_targets_own() {
+    let recent = |p: &Interpreter| sampled(p) || ["3.6", "3.9", "3.14", "3.15"].contains(&p.tag.as_str());
+    matrix(How::Live, &[("PYTHONMALLOC", "malloc"), ("AGED", "1")], recent);
+    matrix(How::Live, &[("AGED", "1")], sampled);
 }
 
 /// Nothing is named that is not known.
 #[test]
 fn planted_blocks_get_no_name() {
+    planted("", |_| true);
+    planted("malloc", sampled);
+}
+
+fn planted(allocator: &str, choose: impl Fn(&Interpreter) -> bool) {
     let script = format!("{}{}", include_str!("truth/planted.py"), wmr_testing::READY);
     let mut wrong = Vec::new();
-    for python in interpreters() {
-        let process = python.spawn(&script).expect("starts");
+    for python in interpreters().iter().filter(|python| choose(python)) {
+        let process = python.spawn_with(&script, |command| {
+            command.env("PYTHONMALLOC", allocator);
+        });
+        let process = process.expect("starts");
         wmr_testing::at_rest(process.pid()).expect("at rest");
         let target = attach(process.pid(), &Default::default()).expect("attached");
         let inspection = wmr_heap::inspect(&target).expect("inspected");

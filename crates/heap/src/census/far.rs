@@ -46,14 +46,13 @@ impl Pass<'_> {
             .collect();
         tables.par_sort_unstable();
         let begin = || (self.target.reader().linear(), self.target.reader());
-        let claims = shared_out(tables.chunks(TABLES), begin, |(reader, cursor), tables| {
+        shared_out(tables.chunks(TABLES), begin, |(reader, cursor), tables| {
             let claims = tables.iter().filter_map(|(keys, owner)| {
                 let owned = owns::table_owned(self.model, reader, *keys)?;
                 self.claim(cursor, Wanted::new(owned, *owner))
             });
             Proposed::elsewhere(claims.collect())
-        });
-        claims
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 use wmr_alloc::Block;
+use wmr_cpython::object::SMALL_REQUEST;
 use wmr_memory::{Image, Reader};
 
 /// Bytes of a block that are looked at for pointers.
@@ -79,8 +80,8 @@ impl Native<'_> {
     }
 
     /// Names what images' writable data leads to. `python`: an address in the interpreter's image, whose
-    /// data are its own.
-    pub(super) fn reach_from_images(&mut self, python: Option<u64>) {
+    /// data are its own. `pymalloc`: there is one, or no Python.
+    pub(super) fn reach_from_images(&mut self, python: Option<u64>, pymalloc: bool) {
         let mut roots = Vec::new();
         let types: FxHashSet<u64> = self.census.types.iter().map(|ty| ty.addr).collect();
         // libc and its loader are left out: behind their static data blocks were found that are nobody's.
@@ -88,6 +89,13 @@ impl Native<'_> {
         let is_libc =
             |image: &Image| ["_IO_2_1_stdout_", "_rtld_global"].iter().any(|name| image.exports(name));
         for image in self.target.images.iter().filter(|image| !is_libc(image)) {
+            let is_python = python.is_some_and(|at| image.contains(at));
+            // Static pointers go stale. Those into pymalloc are Python's, and objects had their say; without it that is
+            // what it would have served.
+            let may_be_stale = |to: u32| match pymalloc || !is_python {
+                true => self.blocks.spans()[self.blocks.span_of(to)].kind.is_pymalloc(),
+                false => self.blocks.usable(to) <= SMALL_REQUEST + 8,
+            };
             let found: Vec<u32> = image
                 .writable()
                 .collect::<Vec<_>>()
@@ -97,15 +105,12 @@ impl Native<'_> {
                     |reader, range| {
                         let mut out = Vec::new();
                         self.starts_in(reader, range, |to| out.push(to));
-                        // Static pointers go stale. Those into pymalloc are Python's, and objects had
-                        // their say.
-                        out.retain(|to| !self.blocks.spans()[self.blocks.span_of(*to)].kind.is_pymalloc());
+                        out.retain(|to| !may_be_stale(*to));
                         out
                     },
                 )
                 .collect::<Vec<_>>()
                 .concat();
-            let is_python = python.is_some_and(|at| image.contains(at));
             let kind = if is_python {
                 self.intern(Domain::CPython, "runtime data", Sure::Owner)
             } else {

@@ -57,6 +57,13 @@ def outer(n):
     def inner(): return n
     return inner
 
+# neighbours in the collector's lists, items and tables far from each other, in blocks of which half were others' before
+aged = []
+for turn in range(4 if os.environ.get('AGED') else 0):
+    aged += [[[i], (i, str(i)), {i: [str(i)]}, (Plain(i), (str(i), turn))][i % 4] for i in range(40000)]
+    random.Random(turn).shuffle(aged)
+    del aged[len(aged) // 2:]
+
 for i in range(N):
     add(Plain(i)); add(Slots(i)); add(Old(i)); add(Made())
     p = Plain(i); p.__dict__['z'] = i; p.extra = 1; add(p)
