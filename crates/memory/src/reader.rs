@@ -280,9 +280,11 @@ impl<'m> Reader<'m> {
 mod tests {
     use super::*;
     use crate::Why;
+    use crate::synthetic::SyntheticMemory;
     use proptest::prelude::*;
+    use std::sync::Mutex;
 
-    /// Pieces of 16 KiB that are held, streamed or missing by turns, and whose windows take the same few
+    /// Pieces of 8 KiB that are held, streamed or missing by turns, and whose windows take the same few
     /// slots of a cursor. The byte at an address is told by the address.
     struct Mixed(Vec<(u64, Vec<u8>)>);
 
@@ -323,6 +325,75 @@ mod tests {
             let (at, piece) = self.piece(addr)?;
             (at % 3 != 1).then(|| Window { start: piece.0, bytes: piece.1.as_slice().into() })
         }
+
+        fn stretch(&self, addr: u64, len: u64) -> Option<Window> {
+            let start = addr & !4095;
+            let is_streamed = |at| self.piece(at).is_some_and(|(at, _)| at % 3 != 1);
+            let count = (start..start + len).step_by(4096).take_while(|at| is_streamed(*at)).count() as u64;
+            (count > 0).then(|| Window { start, bytes: (start..start + count * 4096).map(byte).collect() })
+        }
+    }
+
+    /// All that is asked for of a streamed source.
+    struct Counted(SyntheticMemory, Mutex<Vec<(u64, u64)>>);
+
+    impl Memory for Counted {
+        fn extent(&self, _addr: u64) -> Option<(u64, &[u8])> {
+            None
+        }
+
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
+            self.0.read(addr, buf)
+        }
+
+        fn window(&self, addr: u64) -> Option<Window> {
+            self.stretch(addr & !(PIECE - 1), PIECE)
+        }
+
+        fn stretch(&self, addr: u64, len: u64) -> Option<Window> {
+            self.1.lock().unwrap().push((addr, len));
+            let mut bytes = vec![0; len as usize];
+            self.0.read(addr & !4095, &mut bytes).ok()?;
+            Some(Window { start: addr & !4095, bytes: bytes.into() })
+        }
+    }
+
+    #[test]
+    fn a_linear_pass_reads_more_at_once_and_keeps_what_it_looks_up() {
+        const START: u64 = 0x10_0000;
+        let mut memory = SyntheticMemory::new();
+        memory.map(START, vec![7; 1 << 20]);
+        let memory = Counted(memory, Mutex::default());
+        let asked = |f: &dyn Fn(&mut Reader)| {
+            memory.1.lock().unwrap().clear();
+            f(&mut Reader::new(&memory).linear());
+            std::mem::take(&mut *memory.1.lock().unwrap())
+        };
+        // Word by word: one window, then stretches of 16 and of 32 KiB.
+        let word_by_word =
+            asked(&|reader| (0..1 << 17).for_each(|n| assert!(reader.u64(START + 8 * n).is_ok())));
+        assert_eq!(word_by_word[..3], [(START, PIECE), (START + 0x2000, 0x4000), (START + 0x6000, 0x8000)]);
+        assert!(word_by_word.len() <= 35, "{word_by_word:x?}");
+        // From one large block to the next: windows.
+        let heads = asked(&|reader| (0..10).for_each(|n| assert!(reader.u64(START + 0x18000 * n).is_ok())));
+        assert!(heads.iter().all(|(_, len)| *len == PIECE), "{heads:x?}");
+        // What is looked up elsewhere is a window that stays, and the stretch goes on behind it.
+        let elsewhere = asked(&|reader| {
+            for n in 0..0x4000 {
+                assert!(reader.u64(START + 8 * n).is_ok());
+                assert!(n % 7 != 3 || reader.u64(START + 0xf_0000).is_ok());
+            }
+        });
+        assert_eq!(elsewhere.iter().filter(|(addr, _)| *addr == START + 0xf_0000).count(), 1);
+        assert_eq!(elsewhere.last(), Some(&(START + 0x1e000, 0x8000)), "{elsewhere:x?}");
+        // A block across the end of a stretch is had in one piece.
+        asked(&|reader| {
+            for n in 0..2000 {
+                let addr = START + 200 * n;
+                let (start, bytes) = reader.around(addr, 200).unwrap();
+                assert!(start <= addr && addr + 200 <= start + bytes.len() as u64);
+            }
+        });
     }
 
     #[test]
@@ -346,15 +417,17 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_was_read_before_the_bytes_are_those_of_the_address(
-            reads in prop::collection::vec((0usize..12, -9i64..9, 0u8..6), 1..200)
+            reads in prop::collection::vec((0usize..12, -9i64..9, 0u8..7), 1..200),
+            is_linear: bool,
         ) {
             let memory = Mixed::new();
-            let mut reader = Reader::new(&memory);
+            let reader = Reader::new(&memory);
+            let mut reader = if is_linear { reader.linear() } else { reader };
             for (piece, offset, how) in reads {
                 let base = memory.0[piece].0;
                 // Around the borders of pieces, and in their middle.
                 let addr = if offset % 2 == 0 { base + 5000 } else { base }.wrapping_add_signed(offset);
-                let len = [8, 4, 1, 8, 9, 16][how as usize];
+                let len = [8, 4, 1, 8, 9, 16, 24][how as usize];
                 let got = match how {
                     0 => reader.u64(addr).map(|word| word.to_le_bytes().to_vec()),
                     1 => reader.u32(addr).map(|word| word.to_le_bytes().to_vec()),
@@ -364,6 +437,11 @@ mod tests {
                         let mut scratch = Vec::new();
                         reader.window(addr, len, &mut scratch).map(<[u8]>::to_vec)
                     }
+                    6 => match reader.around(addr, len) {
+                        Some((start, bytes)) => Ok(bytes[(addr - start) as usize..][..len].to_vec()),
+                        // In two pieces, or nowhere.
+                        None => Err(Fault::new(addr, Why::NotMapped)),
+                    },
                     _ => {
                         let mut out = vec![0; len];
                         reader.read(addr, &mut out).map(|()| out)
@@ -371,7 +449,9 @@ mod tests {
                 };
                 let there = (0..len as u64).all(|at| memory.piece(addr.wrapping_add(at)).is_some());
                 let expected = (0..len as u64).map(|at| byte(addr.wrapping_add(at))).collect::<Vec<_>>();
-                prop_assert_eq!(got.ok(), there.then_some(expected), "{:#x} by {}", addr, how);
+                if how != 6 || got.is_ok() {
+                    prop_assert_eq!(got.ok(), there.then_some(expected), "{:#x} by {}", addr, how);
+                }
             }
         }
     }
