@@ -12,21 +12,20 @@ mod arenas;
 mod far;
 mod links;
 mod looked;
+mod spans;
 mod tuples;
 mod words;
 
 use self::arenas::InArena;
 pub use self::arenas::Seen;
-use self::far::{BYTES_PER_FAR, Far};
-use self::links::{Links, SpanLinks, Undecided};
+use self::far::Far;
+use self::links::Undecided;
 pub(crate) use self::looked::Looked;
-use self::tuples::Tuples;
 use crate::claims::{Claim, NOBODY};
 use crate::kinds::{Domain, Kinds, Sure};
 use crate::marks::Mark;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
-use std::ops::Range;
 use wmr_alloc::{Blocks, SpanKind};
 use wmr_cpython::family::Family;
 use wmr_cpython::model::{Allocation, Model, flags};
@@ -34,7 +33,7 @@ use wmr_cpython::object::{Answer, Identifier, Object, Source};
 use wmr_cpython::owns::{self, Owned, Part};
 use wmr_cpython::statics;
 use wmr_cpython::types::{Type, TypeCache, Types};
-use wmr_memory::{Memory, Reader, Staged, Target, shared_out};
+use wmr_memory::{Reader, Staged, Target, shared_out};
 
 /// What every block is.
 pub struct Census {
@@ -292,113 +291,8 @@ impl Pass<'_> {
         proposed
     }
 
-    /// What is read at once before the blocks of the span are looked at: all of it if they are small and many.
-    fn worth_reading(&self, span: usize) -> Range<u64> {
-        /// Of larger blocks little more than the heads is looked at.
-        const BYTES_PER_BLOCK: u64 = 8 << 10;
-        /// A heap is cut into pieces of a MiB and what remains of the last chunk.
-        const MOST: u64 = 2 << 20;
-        let (count, span) = (self.blocks.ids(span).len() as u64, &self.blocks.spans()[span]);
-        let is_worth = span.bytes() <= MOST.min(count.saturating_mul(BYTES_PER_BLOCK));
-        if is_worth { span.start..span.end } else { 0..0 }
-    }
-
-    /// The same of one span. What is known from elsewhere stands, but against the collector's own lists.
-    fn propose_in(
-        &self,
-        types: &mut TypeCache,
-        memory: &dyn Memory,
-        links: Option<&Links>,
-        span: usize,
-        marks: &mut [Mark],
-        known: &[(u32, Mark)],
-    ) -> Proposed {
-        let mut claims = Vec::new();
-        let mut known = known.iter().peekable();
-        types.look_in_span(span);
-        let [mut local, mut cursor] = [(); 2].map(|()| Reader::new(memory));
-        let mut identifier = Identifier::new(types, Reader::new(memory)).trusting_items();
-        let (first, range) = (self.blocks.ids(span).start, &self.blocks.spans()[span]);
-        let kind = range.kind;
-        let mut tuples = Tuples::new(memory, range.start..range.end);
-        let mut tables = Vec::new();
-        let most_tables = (range.bytes() / BYTES_PER_FAR) as usize;
-        let mut links = SpanLinks::new(links, range.start..range.end, self.model.gc_head);
-        let mut marks = marks.iter_mut();
-        self.blocks.iter_span(span).for_each(|block| {
-            let Some(mark) = marks.next() else { return };
-            let (start, bytes, source) = (block.start, block.usable, source(kind, block.bytes));
-            identifier.trust_links_beyond(links.trusted_beyond());
-            let held = local.around(start, bytes as usize).unwrap_or_default();
-            let answer = identifier.quickly(held.into(), start, bytes, source);
-            let mut is_undecided = false;
-            if let Answer::Object(found) = answer
-                && found.linked
-            {
-                is_undecided = links.note(&mut local, found.addr, block.id - first);
-            }
-            debug_assert!(
-                is_undecided || self.is_what_it_is(answer, &mut identifier, &mut local, start, bytes, source)
-            );
-            let known = known.next_if(|(id, _)| *id == block.id).map(|(_, mark)| *mark);
-            let stands = |mark: Mark| known.is_none() || mark.is_linked();
-            // By reference, and what is iterated over from within: a copy would wait for what was just written.
-            let mut claim = |local: &mut Reader, object: &Object| {
-                if tables.len() < most_tables
-                    && let Some(keys) = owns::sole_table(self.model, local, object)
-                    && !(range.start..range.end).contains(&keys)
-                    && let Some(table) = Far::new(block.id - first, keys)
-                {
-                    tables.push(table);
-                    return;
-                }
-                self.wanted_of(local, object, |owned| {
-                    claims.extend(self.claim(&mut cursor, Wanted::new(owned, block.id)));
-                });
-            };
-            *mark = known.unwrap_or(Mark::NONE);
-            match answer {
-                Answer::Nothing => {}
-                Answer::Object(found) => {
-                    let seen = Mark::object(found.id, found.linked, found.linked);
-                    if stands(seen)
-                        && (!found.is_lone_tuple
-                            || tuples.stands(self, identifier.types, found.addr, block.id - first))
-                    {
-                        *mark = seen;
-                        if found.owns
-                            && let Some(object) = identifier.object(&found)
-                        {
-                            claim(&mut local, &object);
-                        }
-                    }
-                }
-                Answer::Ask => {
-                    let object = self.identify(&mut identifier, &mut local, start, bytes, source);
-                    if let Some(object) = object.as_ref().filter(|object| stands(Mark::of(object)))
-                        && (!object.is_lone_tuple()
-                            || tuples.stands(self, identifier.types, object.addr, block.id - first))
-                    {
-                        *mark = Mark::of(object);
-                        claim(&mut local, object);
-                        if mark.is_linked() {
-                            links.note(&mut local, object.addr, block.id - first);
-                        }
-                    }
-                }
-            }
-        });
-        Proposed {
-            elsewhere: claims,
-            first,
-            items: tuples.items,
-            tables,
-            undecided: links.undecided,
-            ..Proposed::default()
-        }
-    }
-
-    /// The same of an arena that was looked at before its blocks had numbers.
+    /// Of an arena that was looked at before its blocks had numbers. What is known from elsewhere stands, but against the
+    /// collector's own lists.
     fn number(&self, span: usize, marks: &mut [Mark], known: &[(u32, Mark)], mut seen: InArena) -> Proposed {
         let first = self.blocks.ids(span).start;
         marks.copy_from_slice(&seen.marks);

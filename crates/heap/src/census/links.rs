@@ -97,10 +97,11 @@ impl<'l> SpanLinks<'l> {
             return false;
         }
         let sum = links.leads(head, next);
-        if is_far(prev) {
+        let is_undecided = is_far(prev) && self.undecided.len() < self.most;
+        if is_undecided {
             self.undecided.push(Undecided { place, sum });
         }
-        is_far(prev)
+        is_undecided
     }
 }
 
