@@ -136,7 +136,8 @@ pub fn owned(model: &Model, reader: &mut Reader, object: &Object, f: &mut dyn Fn
 }
 
 /// The address of a dict's table, if that is all that the dict owns: for whoever calls [`table_owned`] later, as the
-/// table says itself how large it is and may lie far from the dict.
+/// table says itself how large it is and may lie far from the dict. Without `ma_values` a table is not split
+/// (`Objects/dictobject.c`); 2.7's says nothing of itself.
 pub fn sole_table(model: &Model, reader: &mut Reader, object: &Object) -> Option<u64> {
     let l = &model.layout.dict;
     let is_sole = object.shape.family == Family::Dict && object.shape.flags & flags::MANAGED_DICT == 0;

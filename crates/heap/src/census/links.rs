@@ -1,6 +1,7 @@
 //! Neighbours in the collector's lists that lie far apart. What leads from one to the other is written in both: all that
 //! say "behind me comes" are compared with all that say "before me comes", instead of asking for each other's memory.
 
+use super::far::BYTES_PER_FAR;
 use super::{Pass, Proposed};
 use crate::marks::Mark;
 use rayon::prelude::*;
@@ -28,8 +29,6 @@ pub(super) struct Undecided {
 
 /// Half a MiB of sums, which stay in a processor's cache: a pair that does not match casts doubt on the pairs that share its sum.
 const SUMS_BITS: u32 = 16;
-/// For one undecided object so many bytes of the span: what is beyond it is looked up at once.
-const BYTES_PER_LINK: u64 = 128;
 
 impl Links {
     fn new() -> Links {
@@ -74,7 +73,7 @@ pub(super) struct SpanLinks<'l> {
 
 impl<'l> SpanLinks<'l> {
     pub fn new(links: Option<&'l Links>, range: Range<u64>, gc_head: u64) -> Self {
-        let most = ((range.end - range.start) / BYTES_PER_LINK) as usize;
+        let most = ((range.end - range.start) / BYTES_PER_FAR) as usize;
         SpanLinks { links, range, gc_head, most, undecided: Vec::new() }
     }
 
